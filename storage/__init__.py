@@ -1,0 +1,1 @@
+"""Where things are kept: rows (the truth), bytes, vectors (derived from rows), and hints between processes."""
