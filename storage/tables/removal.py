@@ -6,7 +6,9 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from domain.documents import Scope
-from storage.tables import batches, buckets, collections, documents, ending, items, namespaces, objects, tombstones
+from domain.ids import new_id
+from domain.json_types import Fields
+from storage.tables import batches, buckets, collections, documents, ending, items, namespaces, objects, tasks, tombstones
 from storage.tables.batches import BatchObjectRow, BatchRow
 from storage.tables.buckets import BucketRow
 from storage.tables.collections import CollectionRow
@@ -104,3 +106,16 @@ def _remove_batches(session: Session, chosen) -> None:  # type: ignore[no-untype
     session.execute(delete(ItemRow).where(ItemRow.batch_id.in_(ids)))
     session.execute(delete(BatchObjectRow).where(BatchObjectRow.batch_id.in_(ids)))
     session.execute(delete(BatchRow).where(chosen))
+
+
+def receipt(session: Session, scope: Scope, task_type: str, details: Fields) -> TaskRow:
+    """Return the receipt of a deletion: what users see is done when the transaction is."""
+    row = TaskRow(
+        id=new_id("task"),
+        organization_id=scope.organization_id,
+        namespace_id=scope.namespace_id,
+        type=task_type,
+        status="COMPLETED",
+        details=details,
+    )
+    return tasks.add(session, row)

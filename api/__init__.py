@@ -1,0 +1,1 @@
+"""HTTP, and nothing else: reads requests, asks the tables, writes replies in the contract's shapes."""
