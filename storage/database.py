@@ -9,7 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 from sqlalchemy import BigInteger, Engine, Integer, create_engine, event, make_url
@@ -29,6 +29,8 @@ POOL_SIZE: Final = 40
 STATEMENT_TIMEOUT_MS: Final = 10_000
 _WRITE: Final = "openpeek_write"
 
+JsonObject: TypeAlias = dict[str, Any]  # SQLAlchemy cannot read the recursive type `domain.json_types.Fields`
+JsonList: TypeAlias = list[Any]
 JsonColumn: Final = JSON().with_variant(JSONB(), "postgresql")
 BigId: Final = BigInteger().with_variant(Integer(), "sqlite")  # only INTEGER counts up by itself on SQLite
 

@@ -167,5 +167,3 @@ class JobQueue(Protocol):
 
     def check(self) -> None:
         """Prove that the broker answers. Raises as `ring`."""
-
-

@@ -35,11 +35,11 @@ class WorkLoop:
     """Worker threads and the sweep of one process.
 
     Args:
-        wait: waits for the bell up to so many seconds.
+        wait: waits up to so many seconds for a ring beyond those heard; returns how many there have been.
         threads: how many portions are in hand at once; the model itself works on one at a time.
     """
 
-    def __init__(self, runtime: Runtime, wait: Callable[[float], object], *, threads: int = 2) -> None:
+    def __init__(self, runtime: Runtime, wait: Callable[[float, int], int], *, threads: int = 2) -> None:
         self._stopping = threading.Event()
         runtime.should_stop = self._stopping.is_set
         self._runtime = runtime
@@ -61,6 +61,7 @@ class WorkLoop:
                 thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
     def _work(self) -> None:
+        heard = 0
         while not self._stopping.is_set():
             try:
                 drain(self._runtime)
@@ -71,7 +72,7 @@ class WorkLoop:
                 log.exception("worker_stumbled")
                 self._stopping.wait(LOOK_EVERY_SECONDS)
             else:
-                self._wait(LOOK_EVERY_SECONDS)
+                heard = self._wait(LOOK_EVERY_SECONDS, heard)
 
     def _sweep(self) -> None:
         every = min(5.0, self._runtime.lease_ms / 2_000)

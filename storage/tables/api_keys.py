@@ -6,8 +6,7 @@ from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint, delete,
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from domain.ids import new_id
-from domain.json_types import Json
-from storage.database import JsonColumn, Row, now_ms
+from storage.database import JsonColumn, JsonList, Row, now_ms
 
 ADMIN_KEY: Final = "admin-key"
 
@@ -24,7 +23,7 @@ class ApiKeyRow(Row):
     key_hash: Mapped[str] = mapped_column(String(64), unique=True)
     key_prefix: Mapped[str] = mapped_column(String(16))
     last_four: Mapped[str] = mapped_column(String(4))
-    permissions: Mapped[list[Json]] = mapped_column(JsonColumn)
+    permissions: Mapped[JsonList] = mapped_column(JsonColumn)
     status: Mapped[str] = mapped_column(String(20), default="active")
     expires_at: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[int] = mapped_column(BigInteger, default=now_ms())

@@ -9,9 +9,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from domain.documents import Scope
 from domain.errors import NotFound
-from domain.json_types import Fields, Json
 from domain.lifecycle import TERMINAL_BATCHES, BatchStatus
-from storage.database import JsonColumn, Row, now_ms
+from storage.database import JsonColumn, JsonList, JsonObject, Row, now_ms
 from storage.tables.paging import Page, PageRequest, page
 from storage.tables.scoped import NamedRow, living, within
 
@@ -36,11 +35,11 @@ class BatchRow(NamedRow, Row):
     )
     bucket_id: Mapped[str] = mapped_column(String(40))
     status: Mapped[str] = mapped_column(String(30), default=BatchStatus.DRAFT.value)
-    collection_ids: Mapped[list[Json]] = mapped_column(JsonColumn)
-    dag_tiers: Mapped[list[Json]] = mapped_column(JsonColumn)
+    collection_ids: Mapped[JsonList] = mapped_column(JsonColumn)
+    dag_tiers: Mapped[JsonList] = mapped_column(JsonColumn)
     current_tier: Mapped[int] = mapped_column(Integer, default=0)
     dedup_strategy: Mapped[str] = mapped_column(String(10), default="skip")
-    settings: Mapped[Fields] = mapped_column(JsonColumn)
+    settings: Mapped[JsonObject] = mapped_column(JsonColumn)
     waiting_reason: Mapped[str | None] = mapped_column(Text)
     failure_reason: Mapped[str | None] = mapped_column(Text)
     served_epoch: Mapped[int] = mapped_column(BigInteger, default=0)

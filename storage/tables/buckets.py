@@ -4,8 +4,7 @@ from sqlalchemy import Index, Text, func, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from domain.documents import Scope
-from domain.json_types import Fields
-from storage.database import JsonColumn, Row
+from storage.database import JsonColumn, JsonObject, Row
 from storage.tables.paging import Page, PageRequest, page
 from storage.tables.scoped import NamedRow, add_named, living, require_named, within
 
@@ -26,8 +25,8 @@ class BucketRow(NamedRow, Row):
         ),
     )
     description: Mapped[str | None] = mapped_column(Text)
-    schema: Mapped[Fields] = mapped_column(JsonColumn)
-    settings: Mapped[Fields] = mapped_column(JsonColumn)
+    schema: Mapped[JsonObject] = mapped_column(JsonColumn)
+    settings: Mapped[JsonObject] = mapped_column(JsonColumn)
 
 
 HINT = "Make one with POST /v1/buckets, or list them with POST /v1/buckets/list."

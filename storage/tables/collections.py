@@ -7,8 +7,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from domain.documents import Scope
 from domain.features import FeatureURI, VectorSpec
-from domain.json_types import Fields, Json
-from storage.database import JsonColumn, Row
+from storage.database import JsonColumn, JsonList, JsonObject, Row
 from storage.tables.paging import Page, PageRequest, page
 from storage.tables.scoped import NamedRow, add_named, living, require_named, within
 
@@ -33,16 +32,16 @@ class CollectionRow(NamedRow, Row):
         ),
     )
     description: Mapped[str | None] = mapped_column(Text)
-    source: Mapped[Fields] = mapped_column(JsonColumn)
+    source: Mapped[JsonObject] = mapped_column(JsonColumn)
     extractor_name: Mapped[str] = mapped_column(String(100))
     extractor_version: Mapped[str] = mapped_column(String(10))
-    parameters: Mapped[Fields] = mapped_column(JsonColumn)
-    input_mappings: Mapped[Fields] = mapped_column(JsonColumn)
-    field_passthrough: Mapped[list[Json]] = mapped_column(JsonColumn)
+    parameters: Mapped[JsonObject] = mapped_column(JsonColumn)
+    input_mappings: Mapped[JsonObject] = mapped_column(JsonColumn)
+    field_passthrough: Mapped[JsonList] = mapped_column(JsonColumn)
     include_all_source_fields: Mapped[bool] = mapped_column(Boolean, default=False)
-    input_schema: Mapped[Fields] = mapped_column(JsonColumn)
-    output_schema: Mapped[Fields] = mapped_column(JsonColumn)
-    settings: Mapped[Fields] = mapped_column(JsonColumn)
+    input_schema: Mapped[JsonObject] = mapped_column(JsonColumn)
+    output_schema: Mapped[JsonObject] = mapped_column(JsonColumn)
+    settings: Mapped[JsonObject] = mapped_column(JsonColumn)
     enabled: Mapped[bool] = mapped_column(Boolean, default=True)
     lifecycle_reason: Mapped[str | None] = mapped_column(Text)
     model_id: Mapped[str | None] = mapped_column(String(200))

@@ -10,8 +10,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from domain.documents import Scope
 from domain.errors import Invalid, NotFound
 from domain.filters import Filter
-from domain.json_types import Fields
-from storage.database import JsonColumn, Row, now_ms
+from storage.database import JsonColumn, JsonObject, Row, now_ms
 from storage.tables import json_filters
 from storage.tables.paging import Page, PageRequest, page
 from storage.tables.scoped import ScopedRow, living, within
@@ -43,9 +42,9 @@ class DocumentRow(ScopedRow, Row):
     part: Mapped[int] = mapped_column(Integer)
     epoch: Mapped[int] = mapped_column(BigInteger)
     tokens: Mapped[int] = mapped_column(Integer, default=0)
-    fields: Mapped[Fields] = mapped_column(JsonColumn)
-    folded: Mapped[Fields] = mapped_column(JsonColumn)
-    lineage: Mapped[Fields] = mapped_column(JsonColumn)
+    fields: Mapped[JsonObject] = mapped_column(JsonColumn)
+    folded: Mapped[JsonObject] = mapped_column(JsonColumn)
+    lineage: Mapped[JsonObject] = mapped_column(JsonColumn)
     content_hash: Mapped[str] = mapped_column(String(64))
     vector_key: Mapped[str | None] = mapped_column(String(64))
 

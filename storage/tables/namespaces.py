@@ -6,8 +6,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from domain.documents import Scope
 from domain.errors import AlreadyExists, NotFound
-from domain.json_types import Fields
-from storage.database import JsonColumn, Row, now_ms
+from storage.database import JsonColumn, JsonObject, Row, now_ms
 from storage.tables.paging import Page, PageRequest, page
 
 
@@ -20,7 +19,7 @@ class NamespaceRow(Row):
     id: Mapped[str] = mapped_column(String(128), primary_key=True)
     name: Mapped[str] = mapped_column(String(128))
     description: Mapped[str | None] = mapped_column(Text)
-    settings: Mapped[Fields] = mapped_column(JsonColumn)
+    settings: Mapped[JsonObject] = mapped_column(JsonColumn)
     created_at: Mapped[int] = mapped_column(BigInteger, default=now_ms())
     updated_at: Mapped[int] = mapped_column(BigInteger, default=now_ms(), onupdate=now_ms())
 

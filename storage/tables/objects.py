@@ -7,8 +7,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from domain.documents import Scope
 from domain.errors import NotFound
-from domain.json_types import Fields, Json
-from storage.database import JsonColumn, Row
+from storage.database import JsonColumn, JsonList, JsonObject, Row
 from storage.tables.paging import Page, PageRequest, page
 from storage.tables.scoped import ScopedRow, living, within
 
@@ -29,8 +28,8 @@ class ObjectRow(ScopedRow, Row):
     bucket_id: Mapped[str] = mapped_column(String(40))
     version: Mapped[int] = mapped_column(Integer, default=1)
     key_prefix: Mapped[str | None] = mapped_column(String(1024))
-    fields: Mapped[Fields] = mapped_column(JsonColumn)
-    blobs: Mapped[list[Json]] = mapped_column(JsonColumn)
+    fields: Mapped[JsonObject] = mapped_column(JsonColumn)
+    blobs: Mapped[JsonList] = mapped_column(JsonColumn)
     size_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     estimated_tokens: Mapped[int] = mapped_column(Integer, default=0)
 

@@ -8,7 +8,18 @@ from sqlalchemy.orm import Session
 from domain.documents import Scope
 from domain.ids import new_id
 from domain.json_types import Fields
-from storage.tables import batches, buckets, collections, documents, ending, items, namespaces, objects, tasks, tombstones
+from storage.tables import (
+    batches,
+    buckets,
+    collections,
+    documents,
+    ending,
+    items,
+    namespaces,
+    objects,
+    tasks,
+    tombstones,
+)
 from storage.tables.batches import BatchObjectRow, BatchRow
 from storage.tables.buckets import BucketRow
 from storage.tables.collections import CollectionRow

@@ -4,8 +4,7 @@ from sqlalchemy import Index, Integer, Text, func, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from domain.documents import Scope
-from domain.json_types import Fields, Json
-from storage.database import JsonColumn, Row
+from storage.database import JsonColumn, JsonList, JsonObject, Row
 from storage.tables.paging import Page, PageRequest, page
 from storage.tables.scoped import NamedRow, add_named, living, require_named, within
 
@@ -26,10 +25,10 @@ class RetrieverRow(NamedRow, Row):
         ),
     )
     description: Mapped[str | None] = mapped_column(Text)
-    stages: Mapped[list[Json]] = mapped_column(JsonColumn)
-    input_schema: Mapped[Fields] = mapped_column(JsonColumn)
-    collection_ids: Mapped[list[Json]] = mapped_column(JsonColumn)
-    settings: Mapped[Fields] = mapped_column(JsonColumn)
+    stages: Mapped[JsonList] = mapped_column(JsonColumn)
+    input_schema: Mapped[JsonObject] = mapped_column(JsonColumn)
+    collection_ids: Mapped[JsonList] = mapped_column(JsonColumn)
+    settings: Mapped[JsonObject] = mapped_column(JsonColumn)
     version: Mapped[int] = mapped_column(Integer, default=1)
 
 

@@ -7,8 +7,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from domain.errors import NotFound
 from domain.ids import new_id
-from domain.json_types import Fields
-from storage.database import JsonColumn, Row
+from storage.database import JsonColumn, JsonObject, Row
 from storage.tables.paging import Page, PageRequest, page
 from storage.tables.scoped import ScopedRow
 
@@ -25,7 +24,7 @@ class TaskRow(ScopedRow, Row):
     status: Mapped[str] = mapped_column(String(30))
     batch_id: Mapped[str | None] = mapped_column(String(40))
     tier: Mapped[int | None] = mapped_column(Integer)
-    details: Mapped[Fields] = mapped_column(JsonColumn)
+    details: Mapped[JsonObject] = mapped_column(JsonColumn)
     error: Mapped[str | None] = mapped_column(Text)
 
 

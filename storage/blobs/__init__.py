@@ -1,0 +1,1 @@
+"""Bytes: in a folder, or in a bucket of an S3 server."""

@@ -1,0 +1,1 @@
+"""Hints between processes: somebody should look at the rows."""

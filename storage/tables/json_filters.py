@@ -1,0 +1,6 @@
+def compile_filter(*a):
+    raise RuntimeError
+
+
+def folded(f):
+    return f
