@@ -1,0 +1,254 @@
+"""NomicBert with a mixture of experts, in torch: exact float32 inference of nomic-embed-text-v2-moe.
+
+Shapes: T tokens of all texts of a batch, padding left out; B texts; L tokens of the longest; D width of the
+model; H heads of D/H; F width of the feed-forward part; E experts, of which K work on a token.
+
+Source: Nussbaum & Duderstadt 2025, arXiv:2502.07972, and the layout of the published checkpoint.
+Checked against an independent float64 oracle in tests/model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - the field's own abbreviation
+
+from domain.errors import WeightsBroken
+from extractors.text_embedding.weights import CONFIG, WEIGHTS, check_layout, read_config, read_header
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What config.json says of a checkpoint."""
+
+    width: int
+    heads: int
+    inner: int
+    layers: int
+    vocabulary: int
+    token_types: int
+    experts: int
+    experts_per_token: int
+    moe_every: int
+    rotary_base: float
+    epsilon: float
+
+    def has_experts(self, layer: int) -> bool:
+        """Say whether a layer's feed-forward part is a mixture: every second one, beginning with the second."""
+        return layer % self.moe_every == 1
+
+
+def read(model_id: str, folder: Path) -> Config:
+    """Read config.json.
+
+    Raises:
+        WeightsBroken: a key is missing, or asks for something that this model never was; the key is named.
+    """
+    raw = read_config(model_id, folder)
+    demanded: dict[str, Any] = {
+        "model_type": "nomic_bert",
+        "prenorm": False,
+        "rotary_emb_interleaved": False,
+        "rotary_emb_fraction": 1.0,
+        "moe_normalize_expert_weights": False,
+        "activation_function": "gelu",
+        "qkv_proj_bias": True,
+        "mlp_fc1_bias": True,
+        "mlp_fc2_bias": True,
+        "moe_every_n_layers": 2,
+    }
+    for key, value in demanded.items():
+        if raw.get(key) != value:
+            problem = f"{folder / CONFIG} says {key}: {raw.get(key)!r}; only {value!r} is understood."
+            raise WeightsBroken(model_id, problem)
+    try:
+        return Config(
+            width=int(raw["n_embd"]),
+            heads=int(raw["n_head"]),
+            inner=int(raw["n_inner"]),
+            layers=int(raw["n_layer"]),
+            vocabulary=int(raw["vocab_size"]),
+            token_types=int(raw["type_vocab_size"]),
+            experts=int(raw["num_experts"]),
+            experts_per_token=int(raw["moe_top_k"]),
+            moe_every=int(raw["moe_every_n_layers"]),
+            rotary_base=float(raw["rotary_emb_base"]),
+            epsilon=float(raw["layer_norm_epsilon"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsBroken(model_id, f"{folder / CONFIG} lacks a number for {error}.") from error
+
+
+def layout(config: Config) -> dict[str, tuple[int, ...]]:
+    """Return every tensor of a checkpoint with its shape; 148 of them for nomic-embed-text-v2-moe."""
+    d, inner, experts = config.width, config.inner, config.experts
+    tensors: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (config.vocabulary, d),
+        "embeddings.token_type_embeddings.weight": (config.token_types, d),
+        "emb_ln.weight": (d,),
+        "emb_ln.bias": (d,),
+    }
+    for i in range(config.layers):
+        layer = f"encoder.layers.{i}"
+        tensors |= {
+            f"{layer}.attn.Wqkv.weight": (3 * d, d),
+            f"{layer}.attn.Wqkv.bias": (3 * d,),
+            f"{layer}.attn.out_proj.weight": (d, d),
+            f"{layer}.attn.out_proj.bias": (d,),
+        }
+        tensors |= {f"{layer}.{norm}.{kind}": (d,) for norm in ("norm1", "norm2") for kind in ("weight", "bias")}
+        if config.has_experts(i):
+            tensors |= {
+                f"{layer}.mlp.router.layer.weight": (experts, d),
+                f"{layer}.mlp.experts.mlp.w1": (experts * inner, d),
+                f"{layer}.mlp.experts.mlp.w2": (experts * inner, d),
+                f"{layer}.mlp.experts.bias": (d,),
+            }
+        else:
+            tensors |= {
+                f"{layer}.mlp.fc1.weight": (inner, d),
+                f"{layer}.mlp.fc1.bias": (inner,),
+                f"{layer}.mlp.fc2.weight": (d, inner),
+                f"{layer}.mlp.fc2.bias": (d,),
+            }
+    return tensors
+
+
+class NomicMoe:
+    """The model: token ids in, unit vectors out.
+
+    Raises:
+        WeightsBroken: config or checkpoint are not those of this architecture; tensors are named.
+    """
+
+    def __init__(self, model_id: str, folder: Path, device: str = "cpu") -> None:
+        self.config = read(model_id, folder)
+        check_layout(model_id, read_header(model_id, folder / WEIGHTS), layout(self.config))
+        tensors = load_file(folder / WEIGHTS, device=device)
+        # F16 and BF16 checkpoints are widened once; float32 ones stay mapped from the file, without a copy.
+        self._tensors = {name: tensor.float() for name, tensor in tensors.items()}
+        self._device = device
+
+    @torch.inference_mode()
+    def embed(self, batch: Sequence[Sequence[int]]) -> Tensor:
+        """Return float32[B, D], unit length: the mean over each text's tokens, prefix and specials included.
+
+        Args:
+            batch: token ids of each text, without padding.
+        """
+        spans = _Spans([len(ids) for ids in batch], self._device)
+        flat = torch.tensor([token for ids in batch for token in ids], device=self._device)
+        hidden = self._embeddings(flat)
+        turn = _rotation(spans.positions, self.config.width // self.config.heads, self.config.rotary_base)
+        for layer in range(self.config.layers):
+            hidden = self._layer(layer, hidden, spans, turn)
+        pooled = torch.zeros(len(batch), self.config.width, device=self._device)
+        pooled.index_add_(0, spans.text_of_token, hidden)
+        pooled /= spans.lengths[:, None]
+        return F.normalize(pooled, dim=-1)
+
+    def _embeddings(self, tokens: Tensor) -> Tensor:
+        """Return float32[T, D] for int64[T]: words plus the first token type, normalised. No positions."""
+        words = F.embedding(tokens, self._tensors["embeddings.word_embeddings.weight"])
+        return self._norm("emb_ln", words + self._tensors["embeddings.token_type_embeddings.weight"][0])
+
+    def _layer(self, layer: int, hidden: Tensor, spans: "_Spans", turn: tuple[Tensor, Tensor]) -> Tensor:
+        """Return float32[T, D]: attention, then feed-forward, each normalised *after* its residual."""
+        name = f"encoder.layers.{layer}"
+        hidden = self._norm(f"{name}.norm1", self._attend(f"{name}.attn", hidden, spans, turn) + hidden)
+        forward = self._mix if self.config.has_experts(layer) else self._feed_forward
+        return self._norm(f"{name}.norm2", forward(f"{name}.mlp", hidden) + hidden)
+
+    def _attend(self, name: str, hidden: Tensor, spans: "_Spans", turn: tuple[Tensor, Tensor]) -> Tensor:
+        """Return float32[T, D]: every token looks at all tokens of its own text, in both directions."""
+        heads, size = self.config.heads, self.config.width // self.config.heads
+        fused = self._linear(f"{name}.Wqkv", hidden).view(-1, 3, heads, size)
+        query, key, value = _rotate(fused[:, 0], turn), _rotate(fused[:, 1], turn), fused[:, 2]
+        padded = F.scaled_dot_product_attention(
+            spans.pad(query), spans.pad(key), spans.pad(value), attn_mask=spans.mask
+        )
+        return self._linear(f"{name}.out_proj", spans.unpad(padded).reshape(-1, self.config.width))
+
+    def _feed_forward(self, name: str, hidden: Tensor) -> Tensor:
+        """Return float32[T, D] with the exact GELU (erf, not tanh)."""
+        return self._linear(f"{name}.fc2", F.gelu(self._linear(f"{name}.fc1", hidden)))
+
+    def _mix(self, name: str, hidden: Tensor) -> Tensor:
+        """Return float32[T, D]: each token's experts, weighted, plus one bias that all experts share.
+
+        ``w1`` and ``w2`` are both [E*F, D]: an expert computes gelu(x @ w1.T) @ w2, w2 not transposed.
+        """
+        weights, chosen = route(hidden, self._tensors[f"{name}.router.layer.weight"], self.config.experts_per_token)
+        first = self._tensors[f"{name}.experts.mlp.w1"].view(self.config.experts, -1, self.config.width)
+        second = self._tensors[f"{name}.experts.mlp.w2"].view(self.config.experts, -1, self.config.width)
+        mixed = torch.zeros_like(hidden)
+        for expert in range(self.config.experts):
+            tokens, rank = torch.where(chosen == expert)
+            if len(tokens):
+                out = F.gelu(hidden[tokens] @ first[expert].T) @ second[expert]
+                mixed.index_add_(0, tokens, out * weights[tokens, rank, None])
+        return mixed + self._tensors[f"{name}.experts.bias"]
+
+    def _linear(self, name: str, hidden: Tensor) -> Tensor:
+        return F.linear(hidden, self._tensors[f"{name}.weight"], self._tensors[f"{name}.bias"])
+
+    def _norm(self, name: str, hidden: Tensor) -> Tensor:
+        weight, bias = self._tensors[f"{name}.weight"], self._tensors[f"{name}.bias"]
+        return F.layer_norm(hidden, (self.config.width,), weight, bias, self.config.epsilon)
+
+
+def route(hidden: Tensor, router: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """Choose experts for each token.
+
+    Args:
+        hidden: float32[T, D].
+        router: float32[E, D].
+
+    Returns:
+        weights, float32[T, K]: softmax over *all* experts, not renormalised over the chosen ones, so a row
+        sums to less than 1; experts, int64[T, K].
+    """
+    weights, chosen = F.linear(hidden, router).softmax(dim=-1).topk(top_k, dim=-1)
+    return weights, chosen
+
+
+class _Spans:
+    """Which tokens of the packed batch belong to which text, and the way to a padded batch and back."""
+
+    def __init__(self, lengths: Sequence[int], device: str) -> None:
+        self.lengths = torch.tensor(lengths, dtype=torch.float32, device=device)
+        counts = torch.tensor(lengths, device=device)
+        self._texts, self._longest = len(lengths), max(lengths)
+        self.text_of_token = torch.repeat_interleave(torch.arange(self._texts, device=device), counts)
+        self.positions = torch.cat([torch.arange(length, device=device) for length in lengths])
+        there = torch.arange(self._longest, device=device)[None, :] < counts[:, None]
+        # bool[B, 1, 1, L]: padding is never looked at. Without padding no mask is needed.
+        self.mask = None if bool(there.all()) else there[:, None, None, :]
+
+    def pad(self, packed: Tensor) -> Tensor:
+        """Return [B, H, L, D/H] for [T, H, D/H]."""
+        padded = packed.new_zeros(self._texts, self._longest, *packed.shape[1:])
+        padded[self.text_of_token, self.positions] = packed
+        return padded.transpose(1, 2)
+
+    def unpad(self, padded: Tensor) -> Tensor:
+        """Return [T, H, D/H] for [B, H, L, D/H]."""
+        return padded.transpose(1, 2)[self.text_of_token, self.positions]
+
+
+def _rotation(positions: Tensor, size: int, base: float) -> tuple[Tensor, Tensor]:
+    """Return cosine and sine, float32[T, 1, size/2], of each token's angle in each plane."""
+    frequency = base ** (-torch.arange(0, size, 2, dtype=torch.float32, device=positions.device) / size)
+    angle = positions[:, None].float() * frequency[None, :]
+    return angle.cos()[:, None, :], angle.sin()[:, None, :]
+
+
+def _rotate(vectors: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate [T, H, size] by position: the first half pairs with the second (NeoX), not neighbours."""
+    cosine, sine = turn
+    left, right = vectors.chunk(2, dim=-1)
+    return torch.cat((left * cosine - right * sine, right * cosine + left * sine), dim=-1)
