@@ -55,8 +55,8 @@ class Corpus(Protocol):
 
     collection_ids: Sequence[str]
 
-    def search(self, request: SearchRequest) -> list[Document]:
-        """Return live documents, nearest first by (-score, id).
+    def search(self, request: SearchRequest, *, among: Sequence[str] | None = None) -> list[Document]:
+        """Return live documents, nearest first by (-score, id); only among these ids, if any are given.
 
         Raises:
             Invalid: no such feature here (the message lists what there is), or the vector's width is wrong.

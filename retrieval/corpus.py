@@ -45,7 +45,7 @@ class LiveCorpus:
         """The ids of the collections."""
         return [row.id for row in self.rows]
 
-    def search(self, request: SearchRequest) -> list[Document]:
+    def search(self, request: SearchRequest, *, among: Sequence[str] | None = None) -> list[Document]:
         """Return live documents, nearest first by (-score, id). Raises as `retrieval.contract.Corpus.search`."""
         chosen = self._with_feature(self._chosen(request.collection_ids), request.feature)
         by_spec: dict[VectorSpec, list[CollectionRow]] = {}
@@ -58,7 +58,7 @@ class LiveCorpus:
         found: list[Document] = []
         for spec, rows in by_spec.items():
             query = self._query_vector(rows[0], request.query)
-            found.extend(self._nearest(spec, rows, query, request))
+            found.extend(self._nearest(spec, rows, query, request, among))
         found.sort(key=lambda document: (-(document.score or 0.0), document.document_id))
         return found[: request.limit]
 
@@ -116,17 +116,23 @@ class LiveCorpus:
         return vector / np.float32(length)
 
     def _nearest(
-        self, spec: VectorSpec, rows: Sequence[CollectionRow], query: Vector, request: SearchRequest
+        self,
+        spec: VectorSpec,
+        rows: Sequence[CollectionRow],
+        query: Vector,
+        request: SearchRequest,
+        among: Sequence[str] | None,
     ) -> list[Document]:
         """Ask the index for more until enough live documents are found or there are no more."""
         ids = [row.id for row in rows]
-        wanted, only = request.filter, None
+        wanted, only = request.filter, None if among is None else list(among)
         if wanted is not None and not self.storage.vectors.supports(wanted):
             with self.storage.database.reading() as session:
-                only = documents.resolve(session, self.scope, ids, wanted)
+                matching = documents.resolve(session, self.scope, ids, wanted)
+            only = matching if only is None else sorted(set(only).intersection(matching))
             wanted = None
-            if not only:
-                return []
+        if only == []:
+            return []
         limit = request.limit
         live: list[Document] = []
         for _ in range(_MOST_ROUNDS):

@@ -23,6 +23,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import JSON
 
 from domain.errors import StorageFull, Unavailable
+from storage.tables.json_filters import teach_sqlite
 
 # Threads that serve requests, plus a few of the workers': a request never waits for a connection.
 POOL_SIZE: Final = 40
@@ -150,6 +151,7 @@ def _engine(url: str) -> Engine:
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    teach_sqlite(connection)
     connection.isolation_level = None  # transactions are begun by `_begin_sqlite`, not by the driver
     for pragma in (
         "journal_mode=WAL",
