@@ -3,11 +3,18 @@
 import re
 from typing import Final
 
-_KEY: Final = re.compile(r"(?!.*(?:^|/)\.)[a-z0-9_.-]{1,80}(?:/[a-z0-9_.-]{1,80}){0,5}")
+MOST_CHARACTERS: Final = 200
+
+_SEGMENT: Final = r"[a-z0-9_-][a-z0-9_.-]*"  # no leading dot: that rules out `.`, `..` and our own hidden files
+_KEY: Final = re.compile(rf"(?!.*\.\.){_SEGMENT}(?:/{_SEGMENT})*")
 
 
 def check_key(key: str) -> str:
-    """Return the key, or raise ValueError: a key that is not ours is a fault in our code."""
-    if not _KEY.fullmatch(key):
+    """Return the key.
+
+    Raises:
+        ValueError: it is not one of ours, which is a fault in our code and never a user's.
+    """
+    if len(key) > MOST_CHARACTERS or not _KEY.fullmatch(key):
         raise ValueError(f"not a blob key: {key[:100]!r}")
     return key
