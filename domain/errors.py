@@ -1,16 +1,16 @@
 """The error tree. An error names a fact, carries a public code, and tells the way out.
 
-    OpenPeekError
-    ├── BadRequest 400        the request cannot be understood
-    ├── Unauthorized 401      no key, or one that does not count
-    ├── Forbidden 403         a key that may not do this
-    ├── NotFound 404          nothing of that id or name here
-    ├── Conflict 409          it contradicts the present state
-    │   └── AlreadyExists     the name is taken
-    ├── TooLarge 413          more bytes than the limit
-    ├── Invalid 422           understood, and wrong
-    └── Unavailable 503       a dependency does not answer; try again
-        └── StorageFull 507   no room left; free some, then try again
+OpenPeekError
+├── BadRequest 400        the request cannot be understood
+├── Unauthorized 401      no key, or one that does not count
+├── Forbidden 403         a key that may not do this
+├── NotFound 404          nothing of that id or name here
+├── Conflict 409          it contradicts the present state
+│   └── AlreadyExists     the name is taken
+├── TooLarge 413          more bytes than the limit
+├── Invalid 422           understood, and wrong
+└── Unavailable 503       a dependency does not answer; try again
+    └── StorageFull 507   no room left; free some, then try again
 """
 
 from typing import ClassVar

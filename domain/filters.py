@@ -143,7 +143,9 @@ def _parse(raw: Json, location: tuple[str | int, ...], *, case_sensitive: bool, 
     if depth > MAX_DEPTH:
         raise Invalid(f"A filter may be at most {MAX_DEPTH} levels deep.", location=location, code="filter_too_deep")
     if not isinstance(raw, dict):
-        message = "A filter is an object: a condition {field, operator, value}, a group {AND, OR, NOT}, or {field: value}."
+        message = (
+            "A filter is an object: a condition {field, operator, value}, a group {AND, OR, NOT}, or {field: value}."
+        )
         raise Invalid(message, location=location, code="filter_malformed")
     fold = raw.get("case_sensitive")
     case_sensitive = fold if isinstance(fold, bool) else case_sensitive
@@ -207,8 +209,9 @@ def _values(operator: Operator, value: Json, location: tuple[str | int, ...]) ->
 
 def _scalar(value: Json, operator: Operator, location: tuple[str | int, ...]) -> Scalar:
     if isinstance(value, dict | list):
-        raise Invalid(f"{operator} compares with a string, a number or a boolean; for several values use 'in'.",
-                      location=location)
+        raise Invalid(
+            f"{operator} compares with a string, a number or a boolean; for several values use 'in'.", location=location
+        )
     return value
 
 

@@ -59,4 +59,3 @@ def vector_key(organization_id: str, text: str, model_id: str, revision: str, pr
     The organization is part of the key, so that nobody learns from a fast answer what others have embedded.
     """
     return digest(organization_id, text, model_id, revision, prefix, precision).hex()
-

@@ -4,7 +4,10 @@ from collections.abc import Iterator, Mapping
 
 from typing import Final, TypeAlias, Union
 
-Json: TypeAlias = Union[None, bool, int, float, str, list["Json"], dict[str, "Json"]]
+from typing_extensions import TypeAliasType
+
+# A named type, because pydantic follows recursive types by their name only.
+Json = TypeAliasType("Json", Union[None, bool, int, float, str, list["Json"], dict[str, "Json"]])
 Fields: TypeAlias = dict[str, Json]
 
 MAX_DEPTH: Final = 64

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from sqlalchemy.orm import Session
 
-from domain.errors import Unavailable
+from domain.errors import OpenPeekError, Unavailable
 from domain.ids import digest, document_id
 from domain.json_types import Fields
 from domain.lifecycle import ItemState
@@ -45,7 +45,7 @@ def complete(runtime: Runtime, taken: Claim, collection: CollectionRow, written:
                 changes.append({"id": item.id, "state": ItemState.SUPERSEDED.value})
                 _doubt(session, collection, item, runtime)
             elif one.failure is not None:
-                changes.append(_failed(item, one.failure.code, one.failure.message))
+                changes.append(_failure(session, item, one.failure))
             else:
                 rows.extend(_document_rows(taken, collection, one))
                 parts[one.loaded.source_id] = len(one.fields)
@@ -84,11 +84,8 @@ def retry_alone(runtime: Runtime, taken: Claim, reason: str) -> None:
             if item.attempts >= MAX_ATTEMPTS:
                 changes.append(_failed(item, "INTERNAL_ERROR", reason[:1_000]))
             else:
-                pause = random.randint(0, min(_LONGEST_PAUSE_MS, 500 * 2**item.attempts))  # noqa: S311 - jitter
-                changes.append({"id": item.id, "state": ItemState.PENDING.value, "alone": True, "pause": pause})
-        now = items.database_now(uow.session)
-        for change in changes:
-            change["next_at"] = now + int(str(change.pop("pause", 0)))
+                next_at = items.database_now(uow.session) + _pause_ms(item)
+                changes.append({"id": item.id, "state": ItemState.PENDING.value, "alone": True, "next_at": next_at})
         _close(uow.session, changes)
         ending.finish_if_done(uow.session, taken.batch_id)
 
@@ -123,6 +120,25 @@ def _failed(item: ItemRow, code: str, reason: str) -> dict[str, object]:
         "reason": reason,
         "error_type": "permanent",
     }
+
+
+def _failure(session: Session, item: ItemRow, failure: OpenPeekError) -> dict[str, object]:
+    """A foreign source that does not answer is asked again, up to five times; anything else is final."""
+    if failure.retryable and item.attempts < MAX_ATTEMPTS:
+        return {
+            "id": item.id,
+            "state": ItemState.PENDING.value,
+            "reason_code": failure.code,
+            "reason": failure.message,
+            "next_at": items.database_now(session) + _pause_ms(item),
+        }
+    failed = _failed(item, failure.code, failure.message)
+    return {**failed, "error_type": "transient"} if failure.retryable else failed
+
+
+def _pause_ms(item: ItemRow) -> int:
+    """Return a pause with full jitter that grows with the attempts."""
+    return random.randint(0, min(_LONGEST_PAUSE_MS, 500 * 2**item.attempts))  # noqa: S311 - jitter
 
 
 def _close(session: Session, changes: list[dict[str, object]]) -> None:

@@ -16,6 +16,7 @@ from domain.errors import ObjectFailed, OpenPeekError, Unavailable, WeightsBroke
 from domain.ids import document_id, vector_key
 from domain.json_types import Fields
 from extractors.contract import Extractor
+from storage.fetch import SourceUnavailable
 from storage.ports import Point, Vector
 from storage.tables import batches, collections, items, vectors
 from storage.tables.collections import CollectionRow
@@ -146,8 +147,8 @@ def _extract_one(
 ) -> Written:
     try:
         carried = sources.passed_through(source, collection)
-        extraction = extractor.parts(sources.prepare(source, collection, runtime.storage.blobs))
-    except ObjectFailed as error:
+        extraction = extractor.parts(sources.prepare(source, collection, runtime.storage.blobs, runtime.fetcher))
+    except (ObjectFailed, SourceUnavailable) as error:
         return Written(source, failure=error)
     except RecursionError:
         return Written(source, failure=ObjectFailed("The source is nested too deeply.", code="TOO_DEEP"))

@@ -44,6 +44,7 @@ class WorkLoop:
         runtime.should_stop = self._stopping.is_set
         self._runtime = runtime
         self._wait = wait
+        self._turns = threading.Semaphore(threads)
         self._threads = [threading.Thread(target=self._work, name=f"worker-{n}", daemon=True) for n in range(threads)]
         self._threads.append(threading.Thread(target=self._sweep, name="sweep", daemon=True))
 
@@ -60,11 +61,28 @@ class WorkLoop:
             if thread.is_alive():
                 thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
+    def drain_now(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Work on the calling thread, unless enough threads are at it already.
+
+        Args:
+            until: asked between portions; True ends it early.
+        """
+        if not self._turns.acquire(blocking=False):
+            return
+        try:
+            while not until() and not self._stopping.is_set() and work_once(self._runtime):
+                pass
+        except OpenPeekError as error:
+            log.warning("worker_waits", code=error.code, reason=error.message)
+        finally:
+            self._turns.release()
+
     def _work(self) -> None:
         heard = 0
         while not self._stopping.is_set():
             try:
-                drain(self._runtime)
+                with self._turns:
+                    drain(self._runtime)
             except OpenPeekError as error:
                 log.warning("worker_waits", code=error.code, reason=error.message)
                 self._stopping.wait(LOOK_EVERY_SECONDS)

@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from domain.documents import Scope
 from domain.errors import NotFound, ObjectFailed
 from domain.json_types import MISSING, Fields, Json, lookup
 from extractors.contract import Source
 from storage.database import Database
+from storage.fetch import Fetcher
 from storage.ports import BlobStore
 from storage.tables import documents, objects
 from storage.tables.collections import CollectionRow
 from storage.tables.items import Claim
+
+MAX_FETCH_BYTES: Final = 20 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +73,12 @@ def load(database: Database, scope: Scope, taken: Claim) -> dict[int, Loaded]:
         }
 
 
-def prepare(loaded: Loaded, collection: CollectionRow, blobs: BlobStore) -> Source:
+def prepare(loaded: Loaded, collection: CollectionRow, blobs: BlobStore, fetcher: Fetcher) -> Source:
     """Map the inputs of one source.
 
     Raises:
         ObjectFailed: a blob is gone, or is no text.
+        SourceUnavailable: a foreign address does not answer now.
         Unavailable: the blob store does not answer.
     """
     inputs: dict[str, Json] = {}
@@ -81,13 +86,15 @@ def prepare(loaded: Loaded, collection: CollectionRow, blobs: BlobStore) -> Sour
         if isinstance(mapping, dict) and "literal" in mapping:
             inputs[key] = mapping["literal"]
         elif isinstance(mapping, dict) and isinstance(mapping.get("path"), str):
-            inputs[key] = _read(loaded, str(mapping["path"]), blobs)
+            inputs[key] = _read(loaded, str(mapping["path"]), blobs, fetcher)
     return Source(loaded.source_id, loaded.fields, inputs)
 
 
-def _read(loaded: Loaded, path: str, blobs: BlobStore) -> Json:
+def _read(loaded: Loaded, path: str, blobs: BlobStore, fetcher: Fetcher) -> Json:
     texts = [
-        _blob_text(blob, blobs) for blob in loaded.blobs if isinstance(blob, dict) and blob.get("property") == path
+        _blob_text(blob, blobs, fetcher)
+        for blob in loaded.blobs
+        if isinstance(blob, dict) and blob.get("property") == path
     ]
     if texts:
         return texts[0] if len(texts) == 1 else "\n\n".join(texts)
@@ -95,7 +102,7 @@ def _read(loaded: Loaded, path: str, blobs: BlobStore) -> Json:
     return None if found is MISSING else found  # type: ignore[return-value]
 
 
-def _blob_text(blob: Mapping[str, Json], blobs: BlobStore) -> str:
+def _blob_text(blob: Mapping[str, Json], blobs: BlobStore, fetcher: Fetcher) -> str:
     inline = blob.get("text")
     if isinstance(inline, str):
         return inline
@@ -106,7 +113,12 @@ def _blob_text(blob: Mapping[str, Json], blobs: BlobStore) -> str:
             code="UNSUPPORTED_TYPE",
         )
     try:
-        raw = blobs.get(str(blob.get("key")))
+        url = blob.get("url")
+        raw = (
+            fetcher.get(url, max_bytes=MAX_FETCH_BYTES).body
+            if isinstance(url, str)
+            else blobs.get(str(blob.get("key")))
+        )
     except NotFound as error:
         message = f"The content of the blob {blob.get('property')!r} is no longer in the blob store."
         raise ObjectFailed(message, code="SOURCE_NOT_FOUND") from error

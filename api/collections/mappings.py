@@ -7,7 +7,6 @@ from api.collections.schemas import ExtractorBody
 from domain.errors import Invalid
 from domain.json_types import Fields, Json
 
-_TEXT_TYPES = ("text", "string")
 _WHERE = ("body", "feature_extractor", "input_mappings")
 
 
@@ -61,9 +60,10 @@ def _one(value: Json, where: tuple[str | int, ...]) -> Json:
 def _infer(key: str, schema: Mapping[str, Json]) -> str:
     if key in schema or not schema:
         return key
-    texts = [name for name, rule in schema.items() if isinstance(rule, dict) and rule.get("type") in _TEXT_TYPES]
-    if len(texts) == 1:
-        return texts[0]
+    for kinds in (("text",), ("text", "string")):  # a text among strings is what is meant
+        texts = [name for name, rule in schema.items() if isinstance(rule, dict) and rule.get("type") in kinds]
+        if len(texts) == 1:
+            return texts[0]
     known = ", ".join(texts) or "none"
     message = (
         f"Which field is the extractor's input {key!r}? The source's text fields are: {known}. "

@@ -1,205 +1,186 @@
-"""Cutting a text into parts: first by the units the user chose, then so that the model can read each whole.
+"""Cutting a text into the units that a collection asked for: words, sentences, paragraphs, pages, sections.
 
-A part is a span of characters of the source. Unless overlap was asked for, spans touch and do not overlap;
-together they always cover every character, so nothing is lost between them.
+A part is a span of characters of the source. Spans touch and, unless overlap was asked for, do not overlap;
+together they always cover every character, so nothing is lost between them. What is still longer than the
+model reads is cut further in `fitting`.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from semantic_text_splitter import TextSplitter
 from sentencex import get_sentence_boundaries
 
-from domain.json_types import Fields
-from extractors.text_embedding.tokens import TextTokenizer
+from domain.errors import ObjectFailed
+from extractors.text_embedding import markdown
+
+if TYPE_CHECKING:
+    from domain.json_types import Fields
 
 SplitBy = Literal["none", "characters", "words", "sentences", "paragraphs", "pages", "markdown"]
-_PARAGRAPH: Final = re.compile(r"\n[^\S\n]*\n\s*")
-_FENCE: Final = re.compile(r" {0,3}(```+|~~~+)\s*([\w+#.-]*)")
-_HEADING: Final = re.compile(r" {0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
+
+# Characters that show nothing: white space, controls, zero-width and direction marks. A part of these alone
+# is never embedded, and they do not count at either end of one.
+BLANKS: Final = "".join(
+    map(
+        chr,
+        (
+            *range(0x21),
+            *range(0x7F, 0xA1),
+            *(0xAD, 0x1680, 0x3000, 0xFEFF),
+            *range(0x2000, 0x2010),
+            *range(0x2028, 0x2030),
+            *range(0x205F, 0x2070),
+        ),
+    )
+)
+MOST_PARTS: Final = 100_000
+MOST_CHARACTERS: Final = 200_000_000
+
+_PARAGRAPH: Final = re.compile(r"\n[^\S\n]*\n\s*|\u2029\s*")
+_WORD: Final = re.compile(r"\S+\s+")
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Characters [start, end) of the source, and what is known of them."""
+    """Characters [start, end) of the source.
+
+    Attributes:
+        about: what else is known of them, for the document's fields.
+        cuts: positions inside where it should be cut, if it must be.
+    """
 
     start: int
     end: int
-    about: Fields = field(default_factory=dict)
+    about: "Fields" = field(default_factory=dict)
+    cuts: Sequence[int] = ()
+
+
+def is_blank(text: str) -> bool:
+    """Say whether a text shows nothing at all."""
+    return not text.strip(BLANKS)
+
+
+def core(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return [start, end) without the blanks at both ends; an empty range at ``start`` if there is nothing else."""
+    piece = text[start:end]
+    kept = len(piece.rstrip(BLANKS))
+    return (start + len(piece) - len(piece.lstrip(BLANKS)), start + kept) if kept else (start, start)
 
 
 def split(text: str, by: SplitBy, size: int, overlap: int, language: str) -> list[Span]:
-    """Cut a text into parts of at most ``size`` units, each beginning ``overlap`` units before the last one's end.
+    """Cut a text into spans of at most ``size`` units, each beginning ``overlap`` units before the last one's end.
 
-    Blank units never stand alone: they belong to the part before them (or, at the very start, after).
+    Blank units never stand alone: they belong to the one before them (or, at the very start, after).
+
+    Args:
+        text: at least one of its characters is not blank.
+        by: the units; ``none`` is one span, ``markdown`` one span for each section and each block of code.
+        size: units in a span; sections of Markdown are not counted.
+        overlap: fewer than ``size``.
+        language: ISO code, for the ends of sentences.
+
+    Raises:
+        ObjectFailed: there would be more parts than can be stored.
     """
-    if by == "markdown":
-        return _without_blanks(text, _markdown(text))
-    if by == "none":
-        return [Span(0, len(text))]
-    cuts = _cuts(text, by, language)
-    units = _without_blanks(text, [Span(start, end) for start, end in pairwise(cuts)])
-    if by == "pages":
-        numbered = [Span(unit.start, unit.end, {"page_number": text.count("\f", 0, unit.start) + 1}) for unit in units]
-        return numbered if size == 1 else list(_grouped(numbered, size, overlap))
-    return list(_grouped(units, size, overlap))
+    match by:
+        case "none":
+            return [Span(0, len(text))]
+        case "markdown":
+            return _joined(text, [Span(one.start, one.end, one.about) for one in markdown.sections(text)])
+        case "characters":
+            _check_amount(len(text), size, overlap, len(text))
+            return _joined(text, _grouped(range(len(text) + 1), size, overlap, keep_cuts=False))
+        case _:
+            cuts = _without_blanks(text, _cuts(text, by, language))
+            _check_amount(len(cuts) - 1, size, overlap, len(text))
+            return list(_grouped(cuts, size, overlap, keep_cuts=by != "words"))
+
+
+def page_of(text: str, start: int, end: int) -> int:
+    """Return the number, from 1, of the page on which the first visible character of [start, end) stands."""
+    return text.count("\f", 0, core(text, start, end)[0]) + 1
+
+
+def sentence_ends(text: str, language: str) -> list[int]:
+    """Return the positions after each sentence of a text, white space included, in ascending order."""
+    return [int(boundary["end_index"]) for boundary in get_sentence_boundaries(language, text)]
+
+
+def paragraph_ends(text: str) -> list[int]:
+    """Return the positions after each blank line of a text."""
+    return [found.end() for found in _PARAGRAPH.finditer(text)]
+
+
+def word_ends(text: str) -> list[int]:
+    """Return the positions after each word of a text and the white space that follows it."""
+    return [found.end() for found in _WORD.finditer(text)]
 
 
 def _cuts(text: str, by: SplitBy, language: str) -> list[int]:
     """Return ascending positions from 0 to the end, between which the units lie."""
     match by:
-        case "characters":
-            inner = list(range(1, len(text)))
         case "words":
-            inner = [match.end() for match in re.finditer(r"\S+\s+", text)]
+            inner = word_ends(text)
         case "sentences":
-            inner = [int(boundary["end_index"]) for boundary in get_sentence_boundaries(language, text)]
+            inner = sentence_ends(text, language)
         case "paragraphs":
-            inner = [match.end() for match in _PARAGRAPH.finditer(text)]
+            inner = paragraph_ends(text)
         case _:
-            inner = [match.end() for match in re.finditer("\f", text)]
+            inner = [found.end() for found in re.finditer("\f", text)]
     return [0, *sorted({cut for cut in inner if 0 < cut < len(text)}), len(text)]
 
 
-def _without_blanks(text: str, spans: Sequence[Span]) -> list[Span]:
-    """Join units of nothing but white space to a neighbour."""
+def _without_blanks(text: str, cuts: Sequence[int]) -> list[int]:
+    """Leave out those cuts that would make a blank unit."""
+    kept = [0]
+    for start, end in pairwise(cuts):
+        if not is_blank(text[start:end]):
+            kept.append(end)
+        elif len(kept) > 1:
+            kept[-1] = end
+    return kept
+
+
+def _joined(text: str, spans: Sequence[Span]) -> list[Span]:
+    """Join blank spans to a neighbour."""
     joined: list[Span] = []
+    lead: int | None = None  # where blanks began that nothing has come before
     for span in spans:
-        if joined and (not text[span.start : span.end].strip() or not text[joined[-1].start : joined[-1].end].strip()):
-            about = joined[-1].about or span.about
-            if not text[joined[-1].start : joined[-1].end].strip():
-                about = span.about
-            joined[-1] = Span(joined[-1].start, span.end, about)
-        else:
-            joined.append(span)
+        if not is_blank(text[span.start : span.end]):
+            start = span.start if lead is None else lead
+            joined.append(Span(start, span.end, span.about, span.cuts))
+            lead = None
+        elif joined:
+            last = joined[-1]
+            joined[-1] = Span(last.start, max(last.end, span.end), last.about, last.cuts)
+        elif lead is None:
+            lead = span.start
     return joined
 
 
-def _grouped(units: Sequence[Span], size: int, overlap: int) -> Iterator[Span]:
-    step = size - overlap
-    for first in range(0, len(units), step):
-        last = min(first + size, len(units)) - 1
-        yield Span(units[first].start, units[last].end, units[first].about)
-        if last == len(units) - 1:
+def _grouped(cuts: Sequence[int], size: int, overlap: int, *, keep_cuts: bool) -> list[Span]:
+    """Put units together; ``cuts`` are the positions around each of them."""
+    return list(_groups(cuts, size, size - overlap, keep_cuts=keep_cuts))
+
+
+def _groups(cuts: Sequence[int], size: int, step: int, *, keep_cuts: bool) -> Iterator[Span]:
+    units = len(cuts) - 1
+    for first in range(0, units, step):
+        last = min(first + size, units)
+        yield Span(cuts[first], cuts[last], cuts=cuts[first + 1 : last] if keep_cuts else ())
+        if last == units:
             return
 
 
-def _markdown(text: str) -> list[Span]:
-    """Cut at headings and around fenced code; each part knows the headings it stands under."""
-    spans: list[Span] = []
-    path: list[tuple[int, str]] = []
-    start = position = 0
-    about: Fields = {"chunk_kind": "section", "heading_path": []}
-    fence: str | None = None
-
-    def close(end: int) -> None:
-        if end > start:
-            spans.append(Span(start, end, about))
-
-    for line in text.splitlines(keepends=True):
-        fenced = _FENCE.match(line)
-        heading = _HEADING.match(line) if fence is None else None
-        if fence is None and fenced:
-            close(position)
-            start, fence = position, fenced[1]
-            about = {
-                "chunk_kind": "code",
-                "heading_path": [title for _, title in path],
-                "code_language": fenced[2] or None,
-            }
-        elif (
-            fence is not None and fenced and fenced[1][0] == fence[0] and len(fenced[1]) >= len(fence) and not fenced[2]
-        ):
-            close(position + len(line))
-            start, fence = position + len(line), None
-            about = {"chunk_kind": "section", "heading_path": [title for _, title in path]}
-        elif heading:
-            close(position)
-            level = len(heading[1])
-            path = [*((depth, title) for depth, title in path if depth < level), (level, heading[2])]
-            start = position
-            about = {"chunk_kind": "section", "heading_path": [title for _, title in path]}
-        position += len(line)
-    close(len(text))
-    return spans or [Span(0, len(text), about)]
-
-
-class Fitter:
-    """Cuts spans further until the model can read each whole.
-
-    Args:
-        tokenizer: the model's own.
-        prefix: what stands before each text when it is embedded; it counts.
-        limit: the most tokens the model reads, prefix and special tokens included.
-    """
-
-    def __init__(self, tokenizer: TextTokenizer, prefix: str, limit: int) -> None:
-        self._tokenizer = tokenizer
-        self._prefix = prefix
-        self._limit = limit
-        room = limit - tokenizer.count([prefix])[0]
-        self._splitter = TextSplitter.from_huggingface_tokenizer(tokenizer.raw, max(1, room), trim=False)
-
-    def count(self, texts: Sequence[str]) -> list[int]:
-        """Return how many tokens the model reads for each text, prefix and special tokens included."""
-        return self._tokenizer.count([self._prefix + text for text in texts])
-
-    def fit(self, text: str, spans: Sequence[Span]) -> list[tuple[Span, int]]:
-        """Return spans that fit, with their tokens; a span that is too long becomes several."""
-        fitted: list[tuple[Span, int]] = []
-        counts = self.count([text[span.start : span.end] for span in spans])
-        for span, tokens in zip(spans, counts, strict=True):
-            fitted.extend([(span, tokens)] if tokens <= self._limit else self._cut(text, span))
-        return fitted
-
-    def truncate(self, text: str, span: Span) -> tuple[Span, int]:
-        """Return the beginning of a span that just fits, and its tokens."""
-        piece = text[span.start : span.end]
-        end = self._tokenizer.end_of(self._prefix + piece, self._limit) - len(self._prefix)
-        while end > 0:
-            tokens = self.count([piece[:end]])[0]
-            if tokens <= self._limit:
-                return Span(span.start, span.start + end, span.about), tokens
-            end -= max(1, (tokens - self._limit) // 2)
-        return Span(span.start, span.start, span.about), self.count([""])[0]
-
-    def _cut(self, text: str, span: Span) -> list[tuple[Span, int]]:
-        """Cut one span at the best boundaries (paragraph, sentence, word), and by force where there are none."""
-        piece = text[span.start : span.end]
-        starts = [start for start, _ in self._splitter.chunk_indices(piece)]
-        bounds = sorted({0, *starts, len(piece)})
-        parts = [Span(span.start + a, span.start + b, span.about) for a, b in pairwise(bounds) if a < b]
-        parts = _without_blanks(text, parts)
-        counts = self.count([text[part.start : part.end] for part in parts])
-        fitted: list[tuple[Span, int]] = []
-        for part, tokens in zip(parts, counts, strict=True):
-            fitted.extend([(part, tokens)] if tokens <= self._limit else self._halve(text, part))
-        return fitted
-
-    def _halve(self, text: str, span: Span) -> list[tuple[Span, int]]:
-        """Halve a span until it fits; one character is taken as it is, however many tokens it may be."""
-        tokens = self.count([text[span.start : span.end]])[0]
-        if tokens <= self._limit or span.end - span.start <= 1:
-            return [(span, tokens)]
-        middle = (span.start + span.end) // 2
-        halves = _without_blanks(text, [Span(span.start, middle, span.about), Span(middle, span.end, span.about)])
-        if len(halves) == 1:
-            return self._shrink(text, span)
-        return [fitted for half in halves for fitted in self._halve(text, half)]
-
-    def _shrink(self, text: str, span: Span) -> list[tuple[Span, int]]:
-        """Handle a span that is all white space on one side: cut through the middle of what is not."""
-        piece = text[span.start : span.end]
-        first = span.start + len(piece) - len(piece.lstrip())
-        last = span.start + len(piece.rstrip())
-        middle = (first + last) // 2
-        if not first < middle < last:
-            return [(span, self.count([piece])[0])]
-        return [
-            fitted
-            for part in (Span(span.start, middle, span.about), Span(middle, span.end, span.about))
-            for fitted in self._halve(text, part)
-        ]
+def _check_amount(units: int, size: int, overlap: int, characters: int) -> None:
+    parts = max(1, -(-(units - overlap) // (size - overlap)))
+    stored = characters * size // (size - overlap)
+    if parts > MOST_PARTS or (parts > 1 and stored > MOST_CHARACTERS):
+        message = (
+            f"The text would become {parts:,} parts with about {stored:,} characters; at most {MOST_PARTS:,} parts and "
+            f"{MOST_CHARACTERS:,} characters are stored for one object. Use a larger chunk_size or a smaller overlap."
+        )
+        raise ObjectFailed(message, code="TOO_MANY_PARTS")

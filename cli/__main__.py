@@ -1,0 +1,171 @@
+"""The command `openpeek`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import settings as settings_module
+from cli import wiring
+from cli.settings import Settings
+
+app = typer.Typer(
+    name="openpeek",
+    help="OpenPeek: the open, self-hosted pipeline platform that speaks the Mixpeek API.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    add_completion=True,
+)
+keys = typer.Typer(help="API keys, on the server's host.", no_args_is_help=True)
+org = typer.Typer(help="Organizations, on the server's host.", no_args_is_help=True)
+model = typer.Typer(help="Models and their weights.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+app.add_typer(org, name="org")
+app.add_typer(model, name="model")
+
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Folder of the data (default: OPENPEEK_DATA, ./openpeek-data).")
+]
+
+
+def _settings(data: Path | None = None) -> Settings:
+    return settings_module.load(data=data)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on.")] = 8000,
+    data: Data = None,
+) -> None:
+    """Serve the API; without OPENPEEK_QUEUE_URL the workers run in this process too."""
+    with wiring.told():
+        found = _settings(data)
+        from cli.serve import serve as run  # noqa: PLC0415 - `--help` needs no server
+
+        run(found, host, port)
+
+
+@app.command()
+def worker(
+    processes: Annotated[int, typer.Option(min=1, max=256, help="Worker processes to keep alive.")] = 1,
+    *,
+    alone: Annotated[bool, typer.Option("--alone", hidden=True)] = False,
+    data: Data = None,
+) -> None:
+    """Do the work of distributed mode (needs OPENPEEK_QUEUE_URL)."""
+    with wiring.told():
+        found = _settings(data)
+        from cli import work  # noqa: PLC0415
+
+        if alone:
+            work.work(found)
+        else:
+            work.supervise(found, processes)
+
+
+@app.command()
+def migrate(data: Data = None) -> None:
+    """Bring the database's schema to what this version needs."""
+    with wiring.told():
+        from cli import schema  # noqa: PLC0415
+
+        database = wiring.open_database(_settings(data), prepare=False)
+        before = schema.current(database)
+        schema.upgrade(database)
+        after = schema.current(database)
+        typer.echo(
+            f"The schema was at {before}, and is at {after}." if before != after else f"The schema is at {after}."
+        )
+        database.close()
+
+
+@app.command()
+def doctor(data: Data = None) -> None:
+    """Look at every part and say what was found; exits with 1 if something is wrong."""
+    with wiring.told():
+        from cli.doctor import examine  # noqa: PLC0415
+
+        if not examine(_settings(data)):
+            raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    data: Annotated[Path, typer.Option(help="Folder that the demo leaves its data in.")] = Path("demo-data"),
+    model_id: Annotated[
+        str | None, typer.Option("--model", help="Use this model; its weights are downloaded if absent.")
+    ] = None,
+    seconds: Annotated[int, typer.Option(min=5, max=3_600, help="How long ingestion may take.")] = 120,
+) -> None:
+    """Run the main job on real input: ingest a bucket, extract, index, search, and show what happened."""
+    with wiring.told():
+        from cli.demo import run  # noqa: PLC0415
+
+        run(data, model_id, seconds)
+
+
+@keys.command("reset")
+def reset_key(
+    data: Data = None,
+    organization: Annotated[str, typer.Option(help="Name of the organization.")] = "default",
+) -> None:
+    """Make a new admin key; the former one stops working."""
+    with wiring.told():
+        from cli import secrets  # noqa: PLC0415
+
+        found = _settings(data)
+        database = wiring.open_database(found)
+        key = secrets.reset_admin_key(database, secrets.load_secrets(found), organization)
+        if key is None:
+            typer.echo(
+                f"openpeek: there is no organization {organization!r}. `openpeek org create` makes one.", err=True
+            )
+            raise typer.Exit(2)
+        if organization == secrets.DEFAULT_ORGANIZATION:
+            known = secrets.read_credentials(found.data)
+            secrets.write_credentials(found.data, known.get("url", "http://127.0.0.1:8000"), key)
+        typer.echo(f"The new admin key, shown once: {key}")
+        database.close()
+
+
+@org.command("create")
+def create_org(name: Annotated[str, typer.Argument(help="Name of the organization.")], data: Data = None) -> None:
+    """Make an organization and print its admin key."""
+    with wiring.told():
+        from cli import secrets  # noqa: PLC0415
+
+        found = _settings(data)
+        database = wiring.open_database(found)
+        key = secrets.create_organization(database, secrets.load_secrets(found), name)
+        typer.echo(f"The organization {name!r} is made. Its admin key, shown once: {key}")
+        database.close()
+
+
+@model.command("list")
+def list_models(data: Data = None) -> None:
+    """List the known models, and which weights are on this machine."""
+    with wiring.told():
+        from cli.models import show  # noqa: PLC0415
+
+        show(_settings(data))
+
+
+@model.command("pull")
+def pull_model(
+    name: Annotated[str, typer.Argument(help="For instance nomic-ai/nomic-embed-text-v2-moe.")], data: Data = None
+) -> None:
+    """Download a model's weights at the pinned revision, and check their hashes."""
+    with wiring.told():
+        from cli.models import pull  # noqa: PLC0415
+
+        pull(_settings(data), name)
+
+
+def main() -> None:
+    """Run the command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
