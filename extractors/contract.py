@@ -128,7 +128,7 @@ class Extractor(Protocol):
     def __init__(self, parameters: Any, models: ModelHome) -> None:
         """Keep parameters; read no weights. ``models`` says where weights may lie on this machine."""
 
-    def resolved(self) -> Parameters:
+    def resolved(self) -> BaseModel:
         """Return the parameters with every default decided now (the model's name, say), to be stored."""
 
     def output(self) -> Output | None:

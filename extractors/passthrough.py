@@ -45,7 +45,7 @@ class Passthrough:
     def __init__(self, parameters: Any, models: ModelHome) -> None:  # noqa: ARG002 - no model here
         self._parameters: PassthroughParameters = parameters
 
-    def resolved(self) -> Parameters:
+    def resolved(self) -> PassthroughParameters:
         """Return the parameters as they are."""
         return self._parameters
 

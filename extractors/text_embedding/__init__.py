@@ -6,14 +6,15 @@ what stands here. Weights come in with the first text.
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from domain.errors import Invalid, ObjectFailed
+from domain.errors import Invalid, ObjectFailed, WeightsBroken, WeightsMissing
 from domain.features import VectorSpec
-from domain.json_types import Fields, Json
 from extractors.contract import (
     Catalogue,
     Extraction,
@@ -30,37 +31,42 @@ from extractors.text_embedding import models, weights
 from extractors.text_embedding.models import Model
 
 if TYPE_CHECKING:
-    from extractors.text_embedding.chunking import Fitter, Span
+    from domain.json_types import Fields
+    from extractors.text_embedding.chunking import Span
     from extractors.text_embedding.encoder import Encoder
+    from extractors.text_embedding.fitting import Fitter
 
+# Values of the contract that this extractor knows of and cannot do.
+_NOT_YET: Final = ("int8", "time_segments", "youtube")
+_KINDS: Final = {bool: "true or false", dict: "an object", list: "a list of other things than text"}
 _WHERE: Final = ("body", "feature_extractor", "parameters")
 _encoders: dict[tuple[str, str], "Encoder"] = {}
 _loading = threading.Lock()
 
 
 class TextEmbeddingParameters(Parameters):
-    """How text is split and embedded."""
+    """How text is split and embedded. A null means the default."""
 
     extractor_type: str | None = None
     model_id: str | None = Field(
         None,
-        validation_alias=AliasChoices("model_id", "embedding_model", "model"),
-        description="Which model embeds: a repository name such as nomic-ai/nomic-embed-text-v2-moe, or an inference name.",
+        validation_alias=AliasChoices("model_id", "model", "embedding_model"),
+        description="Which model embeds: a repository such as nomic-ai/nomic-embed-text-v2-moe, or an inference name.",
     )
     dimensions: int | None = Field(
-        None, ge=1, description="Width of the vectors; Matryoshka models may be cut shorter."
+        None, ge=1, description="Width of the vectors; those of Matryoshka models may be cut shorter."
     )
     precision: Literal["fp32"] = Field("fp32", description="Arithmetic of the model.")
     split_by: Literal["none", "characters", "words", "sentences", "paragraphs", "pages", "markdown"] = Field(
         "none", description="The units that parts are made of."
     )
-    chunk_size: int = Field(1_000, ge=1, le=10_000, description="Units in a part.")
+    chunk_size: int = Field(1_000, ge=1, le=10_000, description="Units in a part, at most.")
     chunk_overlap: int = Field(0, ge=0, le=5_000, description="Units that a part shares with the one before it.")
     oversize: Literal["split", "truncate", "reject"] = Field(
         "split",
         description="What happens to a part that is longer than the model reads: further parts, a cut, or a failure.",
     )
-    language: str = Field("en", max_length=10, description="Language of the text, for sentence boundaries.")
+    language: str = Field("en", max_length=35, description="Language of the text, for the ends of sentences.")
     source_type: Literal["text"] = Field("text", description="What the input is.")
 
     @model_validator(mode="before")
@@ -68,11 +74,20 @@ class TextEmbeddingParameters(Parameters):
     def _null_means_default(cls, raw: Any) -> Any:
         return {key: value for key, value in raw.items() if value is not None} if isinstance(raw, dict) else raw
 
+    @field_validator("precision", "split_by", "source_type", mode="before")
+    @classmethod
+    def _offered(cls, value: Any) -> Any:
+        if value in _NOT_YET:
+            raise PydanticCustomError("not_offered", "{value} is not offered yet", {"value": repr(value)})
+        return value
+
     @field_validator("chunk_overlap")
     @classmethod
-    def _overlap_is_smaller(cls, value: int, info: Any) -> int:
-        if value >= info.data.get("chunk_size", 1_000):
-            raise ValueError("chunk_overlap must be smaller than chunk_size")
+    def _overlap_is_smaller(cls, value: int, info: ValidationInfo) -> int:
+        size = info.data.get("chunk_size")  # absent if it is wrong itself, which is then what the caller hears of
+        if size is not None and value >= size:
+            message = "{value} units of overlap do not fit into parts of {size}; it must be smaller than chunk_size"
+            raise PydanticCustomError("overlap_too_large", message, {"value": value, "size": size})
         return value
 
 
@@ -84,16 +99,20 @@ class TextEmbedding:
     version: ClassVar[str] = "v1"
     Parameters: ClassVar[type[Parameters]] = TextEmbeddingParameters
     catalogue: ClassVar[Catalogue] = Catalogue(
-        description="Splits text into parts the model can read whole, and embeds each part. Nothing is dropped unasked.",
+        description="Splits text into parts that the model reads whole, and embeds each. Nothing is dropped unasked.",
         icon="text",
         inputs={"text": "text"},
         output_schema={
-            "text": {"type": "string"},
-            "chunk_index": {"type": "integer"},
-            "total_chunks": {"type": "integer"},
-            "start_char": {"type": "integer"},
-            "end_char": {"type": "integer"},
-            "token_count": {"type": "integer"},
+            "text": {"type": "string", "description": "The part."},
+            "chunk_index": {"type": "integer", "description": "Its place among the parts, from 0."},
+            "total_chunks": {"type": "integer", "description": "How many parts the text has."},
+            "start_char": {"type": "integer", "description": "Where it begins in the text, in characters."},
+            "end_char": {"type": "integer", "description": "Where it ends, exclusive."},
+            "token_count": {"type": "integer", "description": "Tokens that the model reads for it, prefix included."},
+            "page_number": {"type": "integer", "description": "With split_by pages: the page it begins on, from 1."},
+            "heading_path": {"type": "array", "description": "With split_by markdown: the headings above it."},
+            "chunk_kind": {"type": "string", "description": "With split_by markdown: section or code."},
+            "code_language": {"type": "string", "description": "With split_by markdown: what a code block names."},
         },
         supported_input_types=("text", "string"),
         has_vectors=True,
@@ -110,7 +129,7 @@ class TextEmbedding:
             message = f"{self._model.model_id} makes vectors of {allowed} dimensions, not {self._dimensions}."
             raise Invalid(message, location=(*_WHERE, "dimensions"), code="dimensions_out_of_range")
 
-    def resolved(self) -> Parameters:
+    def resolved(self) -> TextEmbeddingParameters:
         """Return the parameters with model and width decided."""
         return self._parameters.model_copy(
             update={
@@ -123,11 +142,14 @@ class TextEmbedding:
 
     def output(self) -> Output | None:
         """Return the vector index; its revision is empty where the weights have not been seen."""
-        revision = self.identity_or_none()
+        try:
+            identity = self.identity()
+        except (WeightsMissing, WeightsBroken):
+            identity = None
         spec = VectorSpec(
             self._model.model_id,
             self._model.inference_name,
-            revision.revision if revision else "",
+            identity.revision if identity else "",
             self._dimensions,
             self._parameters.precision,
         )
@@ -135,28 +157,39 @@ class TextEmbedding:
 
     def identity(self) -> ModelIdentity | None:
         """Return which weights would embed. Raises WeightsMissing, WeightsBroken."""
-        return weights.identify(self._model, weights.locate(self._model, self._home))
-
-    def identity_or_none(self) -> ModelIdentity | None:
-        """Return which weights would embed, or None where there are none."""
-        return self.identity() if weights.is_here(self._model, self._home) else None
+        return weights.identify(self._model, weights.locate(self._model, self._home), self._home)
 
     def parts(self, source: Source) -> Extraction:
-        """Split one source. Raises ObjectFailed: no text, or too long where that is to be refused."""
-        from extractors.text_embedding.chunking import split  # noqa: PLC0415 - the catalogue does not need it
+        """Split one source into parts that the model reads whole.
+
+        Raises:
+            ObjectFailed: INPUT_MISSING, INPUT_NOT_TEXT, EMPTY_TEXT, TOO_MANY_PARTS; or TEXT_TOO_LONG where the
+                collection wants such texts refused.
+            WeightsMissing, WeightsBroken: there is no tokenizer to count with.
+        """
+        from extractors.text_embedding import chunking  # noqa: PLC0415 - the catalogue does not need it
 
         text = _text(source)
         asked = self._parameters
-        spans = split(text, asked.split_by, asked.chunk_size, asked.chunk_overlap, asked.language)
+        spans = chunking.split(text, asked.split_by, asked.chunk_size, asked.chunk_overlap, asked.language)
         fitter = self._fitter()
+        lost = 0
         if asked.oversize == "split":
-            fitted, lost = fitter.fit(text, spans), 0
+            spans = fitter.fit(text, spans)
         else:
-            fitted, lost = self._unsplit(fitter, text, spans)
-        parts = [
-            self._part(fitter, text, span, tokens, index, len(fitted)) for index, (span, tokens) in enumerate(fitted)
-        ]
-        return Extraction(parts, truncated_tokens=lost)
+            spans, lost = self._cut_or_refuse(fitter, text, spans)
+        # White space at the ends of a part belongs to its span and its text, but is nothing to embed.
+        embedded = [text[slice(*chunking.core(text, span.start, span.end))] for span in spans]
+        if asked.split_by == "pages":
+            spans = [replace(one, about={"page_number": chunking.page_of(text, one.start, one.end)}) for one in spans]
+        placed = zip(spans, embedded, fitter.count(embedded), strict=True)
+        return Extraction(
+            [
+                Part({**_place(text, span, index, len(spans)), "token_count": tokens, **span.about}, visible, tokens)
+                for index, (span, visible, tokens) in enumerate(placed)
+            ],
+            truncated_tokens=lost,
+        )
 
     def document_prefix(self) -> str:
         """Return what the model wants before a document."""
@@ -169,7 +202,7 @@ class TextEmbedding:
     def embed_query(self, text: str) -> Vectors:
         """Return float32[dimensions], unit length. Raises Invalid when the query is longer than the model reads."""
         encoder = self._encoder()
-        prefixed = self._model.query_prefix + text
+        prefixed = self._model.query_prefix + _encodable(text)
         tokens = encoder.tokenizer.count([prefixed])[0]
         if tokens > self._model.max_tokens:
             message = (
@@ -180,59 +213,55 @@ class TextEmbedding:
 
     def fit(self, vectors: Vectors) -> Vectors:
         """Return float32[n, dimensions]: cut first, then normalised (Matryoshka)."""
-        cut = vectors[:, : self._dimensions]
-        return np.ascontiguousarray(cut / np.linalg.norm(cut, axis=1, keepdims=True), dtype=np.float32)
+        cut = np.asarray(vectors, dtype=np.float32)[:, : self._dimensions]
+        length = np.linalg.norm(cut, axis=1, keepdims=True)
+        return np.ascontiguousarray(cut / np.maximum(length, np.float32(1e-12)), dtype=np.float32)
 
-    def _unsplit(self, fitter: "Fitter", text: str, spans: "Sequence[Span]") -> tuple[list[tuple["Span", int]], int]:
-        """Refuse or cut what is too long, as the collection asked; return spans and the tokens lost."""
-        fitted: list[tuple[Span, int]] = []
-        lost = 0
-        for span, tokens in zip(spans, fitter.count([text[one.start : one.end] for one in spans]), strict=True):
-            if tokens <= self._model.max_tokens:
-                fitted.append((span, tokens))
-            elif self._parameters.oversize == "reject":
-                message = f"A part has {tokens} tokens; {self._model.model_id} reads {self._model.max_tokens}."
-                raise ObjectFailed(message, code="TEXT_TOO_LONG")
-            else:
-                kept, kept_tokens = fitter.truncate(text, span)
-                fitted.append((kept, kept_tokens))
-                lost += tokens - kept_tokens
-        return fitted, lost
-
-    def _part(self, fitter: "Fitter", text: str, span: "Span", tokens: int, index: int, total: int) -> Part:
-        chunk = embedded = text[span.start : span.end]
-        if tokens > self._model.max_tokens:  # only white space can be so long and indivisible
-            embedded = chunk.strip()
-            tokens = fitter.count([embedded])[0]
-        place: dict[str, Json] = {
-            "text": chunk,
-            "chunk_index": index,
-            "total_chunks": total,
-            "start_char": span.start,
-            "end_char": span.end,
-            "token_count": tokens,
-        }
-        fields: Fields = {**place, **{key: value for key, value in span.about.items() if value is not None}}
-        return Part(fields, embedded, tokens)
+    def _cut_or_refuse(self, fitter: "Fitter", text: str, spans: "list[Span]") -> "tuple[list[Span], int]":
+        """Return spans that fit and the tokens cut off them; raise ObjectFailed if that is what was asked for."""
+        limit, lost = self._model.max_tokens, 0
+        counts = fitter.count([text[span.start : span.end] for span in spans])
+        for index, tokens in enumerate(counts):
+            if tokens <= limit:
+                continue
+            if self._parameters.oversize == "reject":
+                what = "The text" if len(spans) == 1 else f"Part {index} of the text"
+                message = f"{what} has {tokens} tokens; {self._model.model_id} reads {limit}."
+                raise ObjectFailed(message, code="TEXT_TOO_LONG", tokens=tokens, limit=limit)
+            spans[index] = fitter.truncate(text, spans[index])
+            lost += max(0, tokens - fitter.count([text[spans[index].start : spans[index].end]])[0])
+        return spans, lost
 
     def _fitter(self) -> "Fitter":
-        from extractors.text_embedding.chunking import Fitter  # noqa: PLC0415
+        from extractors.text_embedding.fitting import Fitter  # noqa: PLC0415
         from extractors.text_embedding.tokens import TextTokenizer  # noqa: PLC0415
 
         located = weights.locate(self._model, self._home)
         tokenizer = TextTokenizer(located.folder, self._model.model_id)
-        return Fitter(tokenizer, self._model.document_prefix, self._model.max_tokens)
+        return Fitter(tokenizer, self._model.document_prefix, self._model.max_tokens, self._parameters.language)
 
     def _encoder(self) -> "Encoder":
         """Return this process' encoder of the model, loaded once however many threads ask."""
         located = weights.locate(self._model, self._home)
         key = (str(located.folder), self._home.device)
+        if key in _encoders:  # without waiting for another model that is being loaded
+            return _encoders[key]
         with _loading:
             if key not in _encoders:
                 from extractors.text_embedding.encoder import Encoder  # noqa: PLC0415 - torch loads here, and only here
 
                 _encoders[key] = Encoder(self._model, located.folder, self._home.device)
             return _encoders[key]
+
+
+def _place(text: str, span: "Span", index: int, total: int) -> "Fields":
+    return {
+        "text": text[span.start : span.end],
+        "chunk_index": index,
+        "total_chunks": total,
+        "start_char": span.start,
+        "end_char": span.end,
+    }
 
 
 def _choose(name: str | None, home: ModelHome) -> Model:
@@ -244,14 +273,22 @@ def _choose(name: str | None, home: ModelHome) -> Model:
 
 
 def _text(source: Source) -> str:
+    """Return the text of a source; a list of texts is one text of several paragraphs."""
     given = source.inputs.get("text")
-    if isinstance(given, list) and all(isinstance(item, str) for item in given):
-        given = "\n\n".join(str(item) for item in given)
     if given is None:
         raise ObjectFailed("The object has no text where the collection looks for it.", code="INPUT_MISSING")
+    if isinstance(given, list) and all(isinstance(item, str) for item in given):
+        given = "\n\n".join(item for item in given if isinstance(item, str))
     if isinstance(given, bool | dict | list):
-        raise ObjectFailed("The input is not text.", code="INPUT_NOT_TEXT")
-    text = str(given)
-    if not text.strip():
-        raise ObjectFailed("The text is empty.", code="EMPTY_TEXT")
+        raise ObjectFailed(f"The input is {_KINDS[type(given)]}, and no text.", code="INPUT_NOT_TEXT")
+    text = _encodable(str(given))
+    from extractors.text_embedding.chunking import is_blank  # noqa: PLC0415 - as in `parts`
+
+    if is_blank(text):
+        raise ObjectFailed("The text is empty, or white space only.", code="EMPTY_TEXT")
     return text
+
+
+def _encodable(text: str) -> str:
+    """Return a text with halves of surrogate pairs, which no tokenizer takes, replaced one for one."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,7 +1,7 @@
 """The encoder: texts in, vectors out; one per model and process, working on one batch at a time."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -9,58 +9,83 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from domain.errors import WeightsBroken
 from extractors.contract import Vectors
 from extractors.text_embedding.models import Model
-from extractors.text_embedding.nomic_moe import NomicMoe
-from extractors.text_embedding.sentence_transformer import SentenceTransformer
 from extractors.text_embedding.tokens import TextTokenizer
 
-# Padded tokens of one forward pass: enough to keep the cores busy, small enough to stay in cache.
-_TOKENS_AT_ONCE: Final = 4_096
+# Padded tokens of one forward pass: enough to keep the cores busy, few enough to stay in cache and to
+# report progress every few seconds.
+_TOKENS_AT_ONCE: Final = 2_048
 
 
 class Network(Protocol):
     """A model that turns token ids into unit vectors."""
 
     def embed(self, batch: Sequence[Sequence[int]]) -> Tensor:
-        """Return float32[B, D] for B texts."""
+        """Return float32[B, D] for the token ids of B texts; a row does not depend on the other rows."""
 
 
 class Encoder:
-    """Tokenizer and network of one model."""
+    """Tokenizer and network of one model.
+
+    Raises:
+        WeightsBroken: the files in ``folder`` are not those of the model.
+    """
 
     def __init__(self, model: Model, folder: Path, device: str) -> None:
         self.tokenizer = TextTokenizer(folder, model.model_id)
-        network = NomicMoe if model.family == "nomic_moe" else SentenceTransformer
-        self._network: Network = network(model.model_id, folder, device)
+        self._network = _network(model, folder, device)
+        self._model = model
         self._turn = threading.Lock()
-        self._width = model.width
 
     def encode(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Vectors:
         """Return float32[n, D], unit length, in the order of the texts; prefixes are already in them.
 
         Texts of like length share a batch, so little is padded; a text's vector does not depend on its company.
+
+        Args:
+            texts: none longer than the model reads.
+            progress: called with the number of texts finished so far.
+
+        Raises:
+            WeightsBroken: the network gives other vectors than the model is known for.
         """
         ids = self.tokenizer.encode(texts)
-        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
-        vectors = np.empty((len(ids), self._width), dtype=np.float32)
+        vectors = np.empty((len(ids), self._model.width), dtype=np.float32)
         finished = 0
-        for batch in _portions(order, [len(one) for one in ids]):
+        for batch in _batches([len(one) for one in ids]):
             with self._turn:
-                embedded = self._network.embed([ids[index] for index in batch])
-            vectors[batch] = embedded.to("cpu", torch.float32).numpy()
+                embedded = self._network.embed([ids[index] for index in batch]).to("cpu", torch.float32).numpy()
+            if embedded.shape != (len(batch), self._model.width) or not np.isfinite(embedded).all():
+                problem = f"they give vectors of shape {list(embedded.shape)} or with values that are no numbers."
+                raise WeightsBroken(self._model.model_id, problem)
+            vectors[batch] = embedded
             finished += len(batch)
             if progress is not None:
                 progress(finished)
         return vectors
 
 
-def _portions(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-    portions: list[list[int]] = []
-    current: list[int] = []
-    for index in order:
-        if current and (len(current) + 1) * lengths[index] > _TOKENS_AT_ONCE:
-            portions.append(current)
-            current = []
-        current.append(index)
-    return [*portions, current] if current else portions
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the positions of texts that go through the network together: shortest first, like with like."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * lengths[index] > _TOKENS_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _network(model: Model, folder: Path, device: str) -> Network:
+    if model.network is not None:
+        return model.network(model.model_id, folder, device)
+    if model.family == "nomic_moe":
+        from extractors.text_embedding.nomic_moe import NomicMoe  # noqa: PLC0415 - one family loads, not both
+
+        return NomicMoe(model.model_id, folder, device)
+    from extractors.text_embedding.hf_encoder import HfEncoder  # noqa: PLC0415 - transformers takes seconds to load
+
+    return HfEncoder(model.model_id, folder, device)

@@ -87,8 +87,11 @@ class Fitter:
         longest = min(longest, last - 1)  # one visible character at least is left for the next part
         if longest <= first:
             return span.end  # one visible character among blanks, which are not embedded
-        code = span.about.get("chunk_kind") == "code"
-        return _best(text, first, longest, span.cuts, None if code else self._sentences)
+        sentences = None if span.about.get("chunk_kind") == "code" else self._sentences
+        end = _best(text, first, longest, span.cuts, sentences)
+        while end > first + 1 and not self._fits(text[first:end]):  # shorter, and yet more tokens: rare
+            end = _best(text, first, end - 1, span.cuts, sentences)
+        return end
 
     def _longest(self, text: str, start: int, end: int) -> int:
         """Return the greatest position up to which [start, …) surely fits; at least one character further."""
@@ -104,7 +107,8 @@ class Fitter:
         self._window = max(16, 3 * reached // 2)  # the next window is as long as this one should have been
         longest = _whole_cluster(text, start, start + reached)
         while longest > start and not self._fits(text[start:longest]):
-            longest = min(longest - 1, start + int((longest - start) * 0.97))
+            shorter = start + int((longest - start) * 0.97)
+            longest = min(longest - 1, _whole_cluster(text, start, shorter))
         if longest > start:
             return longest
         if not self._fits(text[start]):

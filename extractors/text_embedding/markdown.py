@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 _FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*([^\s`{]*)")
 _HEADING: Final = re.compile(r" {0,3}(#{1,6})(?:[ \t]|$)")
 _UNDERLINE: Final = re.compile(r" {0,3}(={3,}|-{3,})[ \t]*$")
+_FRONT_MATTER: Final = re.compile(r"---[ \t]*\r?\n[\w-]+[ \t]*:")
+_FRONT_MATTER_END: Final = re.compile(r"^(?:---|\.\.\.)[ \t]*\r?$", re.MULTILINE)
 _MOST_HEADING: Final = 200  # characters of a heading that a path repeats
 
 
@@ -26,8 +28,10 @@ class Section:
 def sections(text: str) -> list[Section]:
     """Cut a text at its headings and around its fenced code; together the sections are the whole text."""
     reader = _Reader()
+    body = _front_matter(text)
     for start, line in _lines(text):
-        reader.read(start, line)
+        if start >= body:
+            reader.read(start, line)
     return reader.finish(len(text))
 
 
@@ -36,6 +40,14 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
     for line in text.splitlines(keepends=True):
         yield start, line
         start += len(line)
+
+
+def _front_matter(text: str) -> int:
+    """Return where the body begins: 0 unless there is a block of ``key: value`` lines between dashes before it."""
+    if not _FRONT_MATTER.match(text):
+        return 0
+    end = _FRONT_MATTER_END.search(text, 3)
+    return end.end() if end else 0
 
 
 class _Reader:
@@ -48,14 +60,11 @@ class _Reader:
         self._about: Fields = self._section()
         self._fence = ""
         self._previous = (0, "")
-        self._front_matter = False
 
     def read(self, start: int, line: str) -> None:
         bare = line.rstrip()
         if self._fence:
             self._in_code(start, line, bare)
-        elif self._front_matter or (start == 0 and bare == "---"):
-            self._front_matter = start == 0 or bare not in {"---", "..."}
         elif fence := _FENCE.match(bare):
             self._close(start)
             self._fence = fence[1]
@@ -65,7 +74,7 @@ class _Reader:
         elif (underline := _UNDERLINE.match(bare)) and self._is_title():
             self._open(self._previous[0], 1 if underline[1][0] == "=" else 2, self._previous[1].strip())
             bare = ""
-        self._previous = (start, "" if self._fence or self._front_matter or _HEADING.match(bare) else bare)
+        self._previous = (start, "" if self._fence or _HEADING.match(bare) else bare)
 
     def finish(self, end: int) -> list[Section]:
         self._close(end)

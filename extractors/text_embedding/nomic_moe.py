@@ -3,14 +3,14 @@
 Shapes: T tokens of all texts of a batch, padding left out; B texts; L tokens of the longest; D width of the
 model; H heads of D/H; F width of the feed-forward part; E experts, of which K work on a token.
 
-Source: Nussbaum & Duderstadt 2025, arXiv:2502.07972, and the layout of the published checkpoint.
+Source: Nussbaum and Duderstadt 2025, arXiv:2502.07972, and the layout of the published checkpoint.
 Checked against an independent float64 oracle in tests/model.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file
@@ -42,6 +42,33 @@ class Config:
         return layer % self.moe_every == 1
 
 
+# What config.json must say, key by key; the arithmetic below is that of these values and no others.
+_DEMANDED: Final[dict[str, Any]] = {
+    "model_type": "nomic_bert",
+    "prenorm": False,
+    "rotary_emb_interleaved": False,
+    "rotary_emb_fraction": 1.0,
+    "moe_normalize_expert_weights": False,
+    "activation_function": "gelu",
+    "qkv_proj_bias": True,
+    "mlp_fc1_bias": True,
+    "mlp_fc2_bias": True,
+    "moe_every_n_layers": 2,
+}
+# What it may leave unsaid, but not contradict.
+_UNDISPUTED: Final[dict[str, Any]] = {
+    "parallel_block": False,
+    "causal": False,
+    "add_pooling_layer": False,
+    "use_rms_norm": False,
+    "rotary_emb_scale_base": None,
+    "rotary_scaling_factor": None,
+    "num_shared_experts": 0,
+    "expert_choice_router": False,
+    "ffn_div": 1,
+}
+
+
 def read(model_id: str, folder: Path) -> Config:
     """Read config.json.
 
@@ -49,38 +76,43 @@ def read(model_id: str, folder: Path) -> Config:
         WeightsBroken: a key is missing, or asks for something that this model never was; the key is named.
     """
     raw = read_config(model_id, folder)
-    demanded: dict[str, Any] = {
-        "model_type": "nomic_bert",
-        "prenorm": False,
-        "rotary_emb_interleaved": False,
-        "rotary_emb_fraction": 1.0,
-        "moe_normalize_expert_weights": False,
-        "activation_function": "gelu",
-        "qkv_proj_bias": True,
-        "mlp_fc1_bias": True,
-        "mlp_fc2_bias": True,
-        "moe_every_n_layers": 2,
-    }
-    for key, value in demanded.items():
-        if raw.get(key) != value:
+    for key, value in (_DEMANDED | _UNDISPUTED).items():
+        if raw.get(key, _UNDISPUTED.get(key)) != value:
             problem = f"{folder / CONFIG} says {key}: {raw.get(key)!r}; only {value!r} is understood."
             raise WeightsBroken(model_id, problem)
-    try:
-        return Config(
-            width=int(raw["n_embd"]),
-            heads=int(raw["n_head"]),
-            inner=int(raw["n_inner"]),
-            layers=int(raw["n_layer"]),
-            vocabulary=int(raw["vocab_size"]),
-            token_types=int(raw["type_vocab_size"]),
-            experts=int(raw["num_experts"]),
-            experts_per_token=int(raw["moe_top_k"]),
-            moe_every=int(raw["moe_every_n_layers"]),
-            rotary_base=float(raw["rotary_emb_base"]),
-            epsilon=float(raw["layer_norm_epsilon"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsBroken(model_id, f"{folder / CONFIG} lacks a number for {error}.") from error
+    config = Config(
+        width=_whole(model_id, raw, "n_embd"),
+        heads=_whole(model_id, raw, "n_head"),
+        inner=_whole(model_id, raw, "n_inner"),
+        layers=_whole(model_id, raw, "n_layer"),
+        vocabulary=_whole(model_id, raw, "vocab_size"),
+        token_types=_whole(model_id, raw, "type_vocab_size"),
+        experts=_whole(model_id, raw, "num_experts"),
+        experts_per_token=_whole(model_id, raw, "moe_top_k"),
+        moe_every=_whole(model_id, raw, "moe_every_n_layers"),
+        rotary_base=_number(model_id, raw, "rotary_emb_base"),
+        epsilon=_number(model_id, raw, "layer_norm_epsilon"),
+    )
+    if config.width % (2 * config.heads):
+        raise WeightsBroken(model_id, f"n_embd: {config.width} is not a multiple of twice n_head: {config.heads}.")
+    if config.experts_per_token > config.experts:
+        problem = f"moe_top_k: {config.experts_per_token} is more than num_experts: {config.experts}."
+        raise WeightsBroken(model_id, problem)
+    return config
+
+
+def _whole(model_id: str, raw: dict[str, Any], key: str) -> int:
+    value = raw.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise WeightsBroken(model_id, f"{CONFIG} says {key}: {value!r}, where a positive whole number belongs.")
+    return value
+
+
+def _number(model_id: str, raw: dict[str, Any], key: str) -> float:
+    value = raw.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+        raise WeightsBroken(model_id, f"{CONFIG} says {key}: {value!r}, where a positive number belongs.")
+    return float(value)
 
 
 def layout(config: Config) -> dict[str, tuple[int, ...]]:
@@ -131,6 +163,7 @@ class NomicMoe:
         tensors = load_file(folder / WEIGHTS, device=device)
         # F16 and BF16 checkpoints are widened once; float32 ones stay mapped from the file, without a copy.
         self._tensors = {name: tensor.float() for name, tensor in tensors.items()}
+        self._model_id = model_id
         self._device = device
 
     @torch.inference_mode()
@@ -138,10 +171,16 @@ class NomicMoe:
         """Return float32[B, D], unit length: the mean over each text's tokens, prefix and specials included.
 
         Args:
-            batch: token ids of each text, without padding.
+            batch: token ids of each of B texts, without padding.
+
+        Raises:
+            WeightsBroken: a token is not in the table of words.
         """
         spans = _Spans([len(ids) for ids in batch], self._device)
         flat = torch.tensor([token for ids in batch for token in ids], device=self._device)
+        if (highest := int(flat.max())) >= self.config.vocabulary:
+            problem = f"its tokenizer says token {highest}; the table of words has {self.config.vocabulary} rows."
+            raise WeightsBroken(self._model_id, problem)
         hidden = self._embeddings(flat)
         turn = _rotation(spans.positions, self.config.width // self.config.heads, self.config.rotary_base)
         for layer in range(self.config.layers):
@@ -207,6 +246,7 @@ def route(hidden: Tensor, router: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     Args:
         hidden: float32[T, D].
         router: float32[E, D].
+        top_k: how many experts work on a token, K.
 
     Returns:
         weights, float32[T, K]: softmax over *all* experts, not renormalised over the chosen ones, so a row

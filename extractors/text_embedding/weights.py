@@ -7,10 +7,12 @@ but by `pull`. Only safetensors are read: their header is checked before any ten
 import hashlib
 import importlib.util
 import json
-import math
 import os
+import shutil
 import struct
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,19 +24,38 @@ from extractors.text_embedding.models import Model
 WEIGHTS: Final = "model.safetensors"
 TOKENIZER: Final = "tokenizer.json"
 CONFIG: Final = "config.json"
+RECEIPT: Final = "openpeek.json"  # which revision `pull` fetched, and the hash of its weights
+READABLE: Final = frozenset({"F32", "F16", "BF16"})
+
 _NEEDED: Final = (CONFIG, WEIGHTS, TOKENIZER)
-_PIECE: Final = 8 * 1024 * 1024
+_WANTED: Final = (
+    *_NEEDED,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "1_Pooling/config.json",
+)
+_HASHES: Final = ".sha256.json"
+_BIG: Final = 64 * 1024 * 1024  # files above this have their hash remembered on disk
+_LENGTH_BYTES: Final = 8
 _MAX_HEADER: Final = 100 * 1024 * 1024
 _MOST_NAMED: Final = 10
-_hashes: dict[tuple[str, int, int], str] = {}
+_hashes: dict[str, str] = {}
+_hashing = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A folder with a model's files; ``commit`` is known when it is a snapshot of the hub's cache."""
+    """A folder with a model's files.
+
+    Attributes:
+        revision_hint: the commit they are said to come from: the name of a snapshot in the hub's cache.
+    """
 
     folder: Path
-    commit: str | None = None
+    revision_hint: str | None = None
 
 
 def locate(model: Model, home: ModelHome) -> Located:
@@ -44,6 +65,8 @@ def locate(model: Model, home: ModelHome) -> Located:
         WeightsMissing: nowhere; the message tells the ways to get them.
         WeightsBroken: a folder is there, and files are missing in it, or it holds pickled weights only.
     """
+    if model.folder is not None:
+        return _complete(model, Located(model.folder))
     own = Path(home.folder, *model.model_id.split("/"))
     if own.is_dir() and any(own.iterdir()):
         return _complete(model, Located(own))
@@ -72,17 +95,31 @@ def ways(model: Model, home: ModelHome) -> str:
     )
 
 
-def identify(model: Model, located: Located) -> ModelIdentity:
-    """Return exactly which weights these are. Reads the whole file once per process."""
-    weights = sha256(located.folder / WEIGHTS)
-    revision = located.commit or weights
+def identify(model: Model, located: Located, home: ModelHome) -> ModelIdentity:
+    """Return exactly which weights these are. Reads a file once, and again only when it has changed.
+
+    The revision is the pinned commit if the hash says so, else the commit they came from, else the hash itself.
+
+    Raises:
+        WeightsBroken: a file cannot be read.
+    """
+    try:
+        weights = sha256(located.folder / WEIGHTS, remember_in=Path(home.folder))
+        tokenizer = sha256(located.folder / TOKENIZER)
+    except OSError as error:
+        raise WeightsBroken(model.model_id, f"{located.folder} cannot be read: {error}") from error
     if weights == model.sha256.get(WEIGHTS):
         revision = model.revision
-    return ModelIdentity(model.model_id, revision, weights, sha256(located.folder / TOKENIZER))
+    else:
+        revision = located.revision_hint or _receipt(located.folder, weights) or weights
+    return ModelIdentity(model.model_id, revision, weights, tokenizer)
 
 
-def pull(model: Model, home: ModelHome, say: Callable[[str], None]) -> Path:
-    """Download a model at its pinned revision into the models folder, and check the hashes that are known.
+def pull(model: Model, home: ModelHome, progress: Callable[[str], None]) -> Path:
+    """Download a model at its pinned revision into the models folder; return where it lies.
+
+    What arrives is checked against the hashes that are known, and only then put where `locate` looks. An
+    interrupted download is taken up again. This is the one function that uses the network.
 
     Raises:
         WeightsMissing: the hub cannot be reached.
@@ -92,34 +129,48 @@ def pull(model: Model, home: ModelHome, say: Callable[[str], None]) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled  # noqa: PLC0415
 
     target = Path(home.folder, *model.model_id.split("/"))
-    say(f"Downloading {model.model_id} at revision {model.revision[:12]} into {target}")
+    partial = target.with_name(f".{target.name}.partial")
+    progress(f"Downloading {model.model_id} at revision {model.revision[:12]} into {target}")
     try:
-        snapshot_download(
-            model.model_id, revision=model.revision, local_dir=target, allow_patterns=["*.json", WEIGHTS, "*.model"]
-        )
+        partial.mkdir(parents=True, exist_ok=True)
+        snapshot_download(model.model_id, revision=model.revision, local_dir=partial, allow_patterns=list(_WANTED))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        reason = str(error).splitlines()[0][:200]
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise WeightsMissing(model.model_id, f"The download failed: {reason}. {ways(model, home)}") from error
+    progress("Checking what arrived")
+    _complete(model, Located(partial))
     for name, wanted in model.sha256.items():
-        there = sha256(target / name)
+        there = sha256(partial / name)
         if there != wanted:
-            raise WeightsBroken(
-                model.model_id, f"{name} has SHA-256 {there}, not {wanted}. Delete {target}, and pull again."
-            )
+            shutil.rmtree(partial, ignore_errors=True)
+            raise WeightsBroken(model.model_id, f"the downloaded {name} has SHA-256 {there}, not {wanted}. Pull again.")
+    receipt = {"revision": model.revision, "sha256": sha256(partial / WEIGHTS)}
+    (partial / RECEIPT).write_text(json.dumps(receipt))
+    _move_in(partial, target)
+    progress(f"{model.model_id} lies in {target}")
     return target
 
 
-def sha256(path: Path) -> str:
-    """Return the hash of a file in hex, read once per process and version of the file."""
+def sha256(path: Path, remember_in: Path | None = None) -> str:
+    """Return the hash of a file in hex, remembered in this process for as long as the file does not change.
+
+    Args:
+        path: the file.
+        remember_in: a folder where hashes of big files are kept for other processes, if it can be written.
+    """
     state = path.stat()
-    key = (str(path.resolve()), state.st_size, state.st_mtime_ns)
-    if key not in _hashes:
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while piece := file.read(_PIECE):
-                digest.update(piece)
-        _hashes[key] = digest.hexdigest()
-    return _hashes[key]
+    key = f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"
+    if key in _hashes:
+        return _hashes[key]
+    with _hashing:
+        book = remember_in / _HASHES if remember_in is not None and state.st_size >= _BIG else None
+        known = _read_book(book)
+        if key not in _hashes and key not in known:
+            with path.open("rb") as file:
+                known[key] = hashlib.file_digest(file, "sha256").hexdigest()
+            _write_book(book, known)
+        _hashes.setdefault(key, known.get(key, ""))
+        return _hashes[key]
 
 
 def read_config(model_id: str, folder: Path) -> dict[str, Any]:
@@ -141,15 +192,15 @@ def read_header(model_id: str, path: Path) -> dict[str, tuple[str, tuple[int, ..
     """
     try:
         with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if not 2 <= length <= _MAX_HEADER:
+            (length,) = struct.unpack("<Q", file.read(_LENGTH_BYTES))
+            if length > _MAX_HEADER:
                 raise ValueError("its header has an impossible length")  # noqa: TRY301
             header = json.loads(file.read(length))
             size = os.fstat(file.fileno()).st_size
         tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-        if size != 8 + length + end:
-            raise ValueError(f"it has {size:,} bytes where its header promises {8 + length + end:,}")  # noqa: TRY301
+        promised = _LENGTH_BYTES + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+        if size != promised:
+            raise ValueError(f"it has {size:,} bytes where its header promises {promised:,}")  # noqa: TRY301
         return {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in tensors.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise WeightsBroken(model_id, f"{path} is not a whole safetensors file: {error}. Get it again.") from error
@@ -169,17 +220,12 @@ def check_layout(
     for name, (dtype, shape) in there.items():
         if name in expected and shape != expected[name]:
             problems.append(f"{name} has shape {list(shape)}, not {list(expected[name])}")
-        if name in expected and dtype not in {"F32", "F16", "BF16"}:
+        if name in expected and dtype not in READABLE:
             problems.append(f"{name} is {dtype}, not F32, F16 or BF16")
     if problems:
         rest = f" … and {len(problems) - _MOST_NAMED} more" if len(problems) > _MOST_NAMED else ""
         shown = "; ".join(problems[:_MOST_NAMED])
         raise WeightsBroken(model_id, f"the checkpoint does not fit its config.json: {shown}{rest}.")
-
-
-def parameter_count(expected: Mapping[str, tuple[int, ...]]) -> int:
-    """Return the number of parameters of a layout."""
-    return sum(math.prod(shape) for shape in expected.values())
 
 
 def _complete(model: Model, located: Located) -> Located:
@@ -204,12 +250,54 @@ def _in_package(model: Model) -> Located | None:
 
 
 def _in_hub_cache(model: Model) -> Located | None:
-    default = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
-    cache = Path(os.environ.get("HF_HUB_CACHE", default))
-    snapshots = cache / f"models--{model.model_id.replace('/', '--')}" / "snapshots"
+    """Return the snapshot of the pinned revision, else that of ``main``, else any; the network is not asked."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "huggingface")
+    cache = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or default, "hub")
+    repository = Path(cache, f"models--{model.model_id.replace('/', '--')}")
+    snapshots = repository / "snapshots"
     if not snapshots.is_dir():
         return None
-    found = sorted(path for path in snapshots.iterdir() if (path / WEIGHTS).exists())
-    pinned = [path for path in found if path.name == model.revision]
-    chosen = (pinned or found)[:1]
-    return Located(chosen[0], chosen[0].name) if chosen else None
+    main = ""
+    with suppress(OSError):
+        main = (repository / "refs" / "main").read_text().strip()
+    there = sorted(path for path in snapshots.iterdir() if path.is_dir())
+    there.sort(key=lambda path: (not (path / WEIGHTS).exists(), path.name != model.revision, path.name != main))
+    return Located(there[0], there[0].name) if there else None
+
+
+def _receipt(folder: Path, weights: str) -> str | None:
+    """Return the revision that `pull` noted, as long as the weights are still those."""
+    with suppress(OSError, ValueError):
+        noted = json.loads((folder / RECEIPT).read_text())
+        if isinstance(noted, dict) and noted.get("sha256") == weights and isinstance(noted.get("revision"), str):
+            return str(noted["revision"])
+    return None
+
+
+def _move_in(partial: Path, target: Path) -> None:
+    """Move files where they belong, the weights last: a folder with weights is complete."""
+    shutil.rmtree(partial / ".cache", ignore_errors=True)
+    files = [path.relative_to(partial) for path in partial.rglob("*") if path.is_file()]
+    for name in sorted(files, key=lambda path: path.name == WEIGHTS):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (partial / name).replace(target / name)
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _read_book(book: Path | None) -> dict[str, str]:
+    with suppress(OSError, ValueError):
+        read = json.loads(book.read_text()) if book else {}
+        if isinstance(read, dict) and all(isinstance(value, str) for value in read.values()):
+            return read
+    return {}
+
+
+def _write_book(book: Path | None, known: Mapping[str, str]) -> None:
+    """Remember hashes on disk if that is possible; without it the next process reads the file once more."""
+    if book is None:
+        return
+    with suppress(OSError):
+        book.parent.mkdir(parents=True, exist_ok=True)
+        new = book.with_name(f"{book.name}.{os.getpid()}")
+        new.write_text(json.dumps(known, indent=1))
+        new.replace(book)
