@@ -1,75 +1,139 @@
-"""The bell of distributed mode: one Celery task over Redis, without arguments and without a result."""
+"""The bell of distributed mode: a Celery message without content, through Redis.
 
-from typing import Any, Final
+Redis may lose, double or delay what it is given; nobody minds, because a message only says that some row waits.
+Source of the settings: the ways in which Celery on Redis loses tasks, tried one by one (docs/architecture.md).
+"""
 
+from typing import Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import redis
 from celery import Celery
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
+from kombu.exceptions import KombuError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from domain.errors import Unavailable
 
 TASK: Final = "workers.drain"
-QUEUE: Final = "openpeek"
-# Nothing is ever lost with a message, so it may be short-lived: whoever misses it looks at the rows.
-_TRANSPORT: Final[dict[str, Any]] = {
-    "visibility_timeout": 120,
-    "unacked_restore_interval": 5,
-    "unacked_restore_throttle": 1,
-    "socket_timeout": 2,
-    "socket_connect_timeout": 2,
-    "socket_keepalive": True,
-    "health_check_interval": 15,
-    "global_keyprefix": "openpeek:",
-}
+QUEUE: Final = "doorbell"
+KEY_PREFIX: Final = "openpeek:"
+
+_ANSWER_WITHIN_SECONDS: Final = 2
+_HEALTH_CHECK_SECONDS: Final = 15
 
 
 def celery_app(url: str) -> Celery:
-    """Return the Celery application that both sides use; it connects on first use."""
-    app = Celery("openpeek", broker=url, set_as_current=False)
+    """Return a Celery application that knows the one queue, for those who ring and for the worker that answers.
+
+    Args:
+        url: ``redis://[:password@]host[:port]/db``, ``rediss://…`` or ``redis+socket:///path?virtual_host=db``.
+    """
+    app = Celery("openpeek", broker=_with_checked_certificate(url), set_as_current=False)
     app.conf.update(
-        broker_transport_options=_TRANSPORT,
-        broker_connection_retry_on_startup=True,
-        broker_connection_timeout=2,
         task_default_queue=QUEUE,
+        # A worker that dies in the middle leaves its message, and Redis hands it out again after the timeout below.
         task_acks_late=True,
-        task_reject_on_worker_lost=False,
+        task_reject_on_worker_lost=False,  # else a row that kills its worker would kill the next one at once
+        worker_prefetch_multiplier=1,
+        # The rows tell how work ended. No time limit either: a worker gives up what does not move.
         task_ignore_result=True,
+        result_backend=None,
         task_serializer="json",
         accept_content=["json"],
-        worker_prefetch_multiplier=1,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": 120,
+            # Both are needed: by default what a dead worker held comes back after 100 s, whatever the timeout.
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": _ANSWER_WITHIN_SECONDS,
+            "socket_connect_timeout": _ANSWER_WITHIN_SECONDS,
+            "socket_keepalive": True,
+            "health_check_interval": _HEALTH_CHECK_SECONDS,
+            "global_keyprefix": KEY_PREFIX,
+        },
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
+        worker_enable_remote_control=False,  # its reply queues would live on in Redis
         worker_send_task_events=False,
-        worker_enable_remote_control=False,
-        task_publish_retry=False,
     )
     return app
 
 
 class CeleryQueue:
-    """Rings Celery workers. Publishing takes at most about 3 s, and is done by the relay only."""
+    """A queue that sends the one task by its name; it imports no worker. Threads may share it.
+
+    Making one opens no connection.
+    """
 
     def __init__(self, url: str) -> None:
         self._app = celery_app(url)
+        # A worker tries again until Redis is back; who rings must not wait for that.
+        self._app.conf.broker_transport_options = {**self._app.conf.broker_transport_options, "max_retries": 0}
+        self._redis = redis.Redis.from_url(
+            _as_redis_names_it(url),
+            socket_timeout=_ANSWER_WITHIN_SECONDS,
+            socket_connect_timeout=_ANSWER_WITHIN_SECONDS,
+            health_check_interval=_HEALTH_CHECK_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
 
     def ring(self) -> None:
-        """Send the one task. Raises Unavailable."""
+        """Put one message into the queue, unless one waits there already; takes at most about 4 s.
+
+        Raises:
+            Unavailable: Redis does not answer, refuses us, or is full.
+        """
         try:
-            self._app.send_task(TASK, retry=False, ignore_result=True, expires=60)
-        except (OperationalError, RedisError, OSError) as error:
-            raise Unavailable("queue", _reason(error)) from error
+            # Asked first, so that without workers the queue does not grow; and a Redis that hangs is found out here.
+            if self._redis.llen(KEY_PREFIX + QUEUE):
+                return
+            self._app.send_task(TASK, retry=False)
+        except (redis.RedisError, KombuError, OSError) as error:
+            raise _unavailable(error) from error
 
     def check(self) -> None:
-        """Prove that Redis answers. Raises Unavailable."""
+        """Prove that Redis answers. Raises as `ring`."""
         try:
-            with self._app.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
-                connection.default_channel.client.ping()
-        except (OperationalError, RedisError, OSError) as error:
-            raise Unavailable("queue", _reason(error)) from error
+            self._redis.ping()
+        except (redis.RedisError, OSError) as error:
+            raise _unavailable(error) from error
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._redis.close()
+        self._app.close()
 
 
-def _reason(error: Exception) -> str:
-    """Return what happened without the URL, which may hold a password."""
-    cause = error.__cause__ or error
-    return type(cause).__name__
+def _with_checked_certificate(url: str) -> str:
+    """Ask for a check of the server's certificate where the URL says nothing: Celery by itself would not check it."""
+    parts = urlsplit(url)
+    if parts.scheme != "rediss":
+        return url
+    asked = dict(parse_qsl(parts.query))
+    # Celery's spelling is CERT_REQUIRED, that of redis-py is required; both know the second one.
+    asked["ssl_cert_reqs"] = asked.get("ssl_cert_reqs", "required").removeprefix("CERT_").lower()
+    return urlunsplit(parts._replace(query=urlencode(asked)))
+
+
+def _as_redis_names_it(url: str) -> str:
+    """Return the URL under which redis-py finds the same server and database as Celery."""
+    parts = urlsplit(url)
+    if parts.scheme != "redis+socket":
+        return _with_checked_certificate(url)
+    database = dict(parse_qsl(parts.query)).get("virtual_host", "").strip("/") or "0"
+    return urlunsplit(("unix", parts.netloc, parts.path, urlencode({"db": database}), ""))
+
+
+def _unavailable(error: BaseException) -> Unavailable:
+    """Say what is wrong in words of our own: those of the libraries may name addresses and users."""
+    cause = error.__cause__ if isinstance(error, KombuError) and error.__cause__ else error
+    reasons: list[tuple[type[BaseException], str]] = [
+        (redis.AuthenticationError, "Redis refuses the password of OPENPEEK_QUEUE_URL"),
+        (redis.OutOfMemoryError, "Redis has no memory left (maxmemory)"),
+        (redis.TimeoutError, f"Redis gave no answer within {_ANSWER_WITHIN_SECONDS} s"),
+        (redis.ConnectionError, "there is no connection to Redis"),
+    ]
+    reason = next((words for kind, words in reasons if isinstance(cause, kind)), f"Redis says {type(cause).__name__}")
+    return Unavailable("queue", reason)
