@@ -4,7 +4,10 @@ The source files are parsed, not imported: some modules open browsers or windows
 """
 
 import ast
+import importlib
+import inspect
 import random
+import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,7 @@ from domain.json_types import Fields
 _LEFT_OUT: Final = frozenset(
     {"test", "tests", "idlelib", "lib2to3", "turtledemo", "site-packages", "ensurepip", "encodings"}
 )
-_SHORTEST: Final = 60
+_SHORTEST: Final = 30
 _SEED: Final = 42
 
 
@@ -23,8 +26,30 @@ def objects(limit: int = 6_000) -> list[Fields]:
     """Return ``{name, module, kind, signature, doc}`` for public things of the library, in a fixed mixed order."""
     root = Path(sysconfig.get_path("stdlib"))
     found = [entry for path in sorted(root.rglob("*.py")) if _wanted(path, root) for entry in _entries(path, root)]
+    found += [
+        entry for name in sorted(sys.builtin_module_names) if not name.startswith("_") for entry in _built_in(name)
+    ]
     random.Random(_SEED).shuffle(found)  # noqa: S311 - any fixed order would do
     return found[:limit]
+
+
+def _built_in(name: str) -> Iterator[Fields]:
+    """Yield the docstrings of a module that is compiled into the interpreter; importing it does nothing."""
+    module = importlib.import_module(name)
+    for key, thing in sorted(vars(module).items()):
+        if key.startswith("_") or isinstance(thing, int | float | str):
+            continue
+        yield from _described(thing, name, f"{name}.{key}", "class" if inspect.isclass(thing) else "function")
+        if inspect.isclass(thing) and not issubclass(thing, BaseException):
+            for inner, method in sorted(vars(thing).items()):
+                if not inner.startswith("_"):
+                    yield from _described(method, name, f"{name}.{key}.{inner}", "method")
+
+
+def _described(thing: object, module: str, name: str, kind: str) -> Iterator[Fields]:
+    doc = inspect.getdoc(thing) or ""
+    if len(doc) >= _SHORTEST:
+        yield {"name": name, "module": module, "kind": kind, "signature": "", "doc": f"{name}: {doc}"}
 
 
 def _wanted(path: Path, root: Path) -> bool:
