@@ -77,6 +77,7 @@ class SeaweedServer(Server):
             *("-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
             *("-s3", f"-s3.port={s3}", f"-s3.port.grpc={s3_grpc}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
             *(f"-s3.config={self.folder / 'identities.json'}", "-s3.iam=false"),
+            "-s3.autoCreateBucket=false",  # as Amazon's does: writing to an absent bucket is an error
             *(f"-master.port={master}", f"-master.port.grpc={master_grpc}", "-master.telemetry=false"),
             "-master.electionTimeout=1s",  # 10 s by default, and one voter needs no time to think
             *("-master.volumeSizeLimitMB=64", "-volume.max=20", "-volume.preStopSeconds=0"),
