@@ -9,7 +9,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api import blobs, errors, extractors, health, identity, stages
 from api.auth import KeyMemory
 from api.batches import routes as batches
-from api.bodies import MAX_BODY_BYTES
 from api.buckets import routes as buckets
 from api.collections import routes as collections
 from api.documents import routes as documents
@@ -42,7 +41,6 @@ def create_app(services: Services, *, lifespan: Callable[[FastAPI], Any] | None 
         version="0.1.0",
         lifespan=lifespan,
         strict_content_type=False,
-        max_body_size=MAX_BODY_BYTES,
         redirect_slashes=False,
         docs_url="/docs",
         redoc_url=None,

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api import auth
 from api.errors import Refused
-from domain.errors import BadRequest, OpenPeekError
+from domain.errors import BadRequest, OpenPeekError, TooLarge
 from domain.json_types import MAX_DEPTH, Json, strings
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
@@ -44,7 +44,17 @@ class StrictRequest(Request):
 
     async def body(self) -> bytes:
         """Return the body; an absent one on a writing method is an empty object."""
-        raw = await super().body()
+        if not hasattr(self, "_body"):
+            pieces: list[bytes] = []
+            size = 0
+            async for piece in self.stream():
+                size += len(piece)
+                if size > MAX_BODY_BYTES:
+                    message = f"The body is larger than {MAX_BODY_BYTES:,} bytes. Send less at a time."
+                    raise Refused(TooLarge(message, limit=MAX_BODY_BYTES))
+                pieces.append(piece)
+            self._body = b"".join(pieces)
+        raw = self._body
         return raw if raw or self.method not in {"POST", "PATCH", "PUT"} else b"{}"
 
     async def json(self) -> Any:

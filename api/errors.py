@@ -10,13 +10,13 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from api.replies import reply
-from domain.errors import OpenPeekError, TooLarge
+from domain.errors import OpenPeekError
 from domain.json_types import Json
 
 log = structlog.get_logger(__name__)
 
-_TYPES = {400: "BadRequestError", 404: "NotFoundError", 405: "MethodNotAllowedError", 413: "PayloadTooLargeError"}
-_CODES = {404: "route_not_found", 405: "method_not_allowed", 413: "too_large"}
+_TYPES = {400: "BadRequestError", 404: "NotFoundError", 405: "MethodNotAllowedError"}
+_CODES = {404: "route_not_found", 405: "method_not_allowed"}
 
 
 class Refused(HTTPException):
@@ -74,8 +74,6 @@ async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if isinstance(error, Refused):
         return _ours(request, error.error)
-    if error.status_code == 413:  # noqa: PLR2004
-        return _ours(request, TooLarge("The body is larger than this server takes. Send less at a time."))
     code = _CODES.get(error.status_code, "bad_request")
     kind = _TYPES.get(error.status_code, "BadRequestError")
     message = (

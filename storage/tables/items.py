@@ -369,7 +369,8 @@ def cancel_open(session: Session, batch_id: str) -> list[ItemRow]:
     """Close every open item of a batch as canceled under a new epoch; return those that were in hand."""
     in_hand = select(ItemRow).where(ItemRow.batch_id == batch_id, ItemRow.state == ItemState.PROCESSING.value)
     held = list(session.scalars(in_hand.with_for_update()))
-    session.expunge_all()
+    for item in held:
+        session.expunge(item)  # what they were when they were canceled
     statement = update(ItemRow).where(ItemRow.batch_id == batch_id, ItemRow.state.in_(OPEN_ITEMS))
     session.execute(
         statement.values(
