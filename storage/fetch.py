@@ -1,202 +1,390 @@
-"""The one way out: every address that a user names is fetched here, and only if it leads to the public internet.
+"""The one way out of the house: a GET that reaches public addresses only, and ends in time and in size.
 
-A name is resolved once, every address behind it is checked, and the connection goes to a checked address,
-so a name that answers differently the second time gains nothing. Each redirect goes the same way.
+A name is resolved where the connection is made, every address that it has is judged, and one of exactly those is
+connected to; so nothing can change between the check and its use. The connection's TLS and Host still carry the name.
+
+httpx parses the URLs, and its engine httpcore is driven directly: httpx would log whole URLs, follow the proxies of
+the environment, and unpack without bounds.
 """
 
 import ipaddress
+import queue
 import socket
+import ssl
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import httpcore
 import httpx
 
 from domain.errors import ObjectFailed, Unavailable
+from storage.addresses import Network, may_reach
 
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-Resolver: TypeAlias = Callable[[str, int], list[str]]
+MOST_REDIRECTS: Final = 3
+DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
-MAX_REDIRECTS: Final = 3
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
-_LOCAL_NAT64: Final = ipaddress.ip_network("64:ff9b:1::/48")
-# Networks that Python calls global, and that are not the public internet all the same.
-_NEVER: Final = tuple(
-    ipaddress.ip_network(network)
-    for network in ("100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15", "fec0::/10", "2001::/23")
-)
+_PIECE: Final = 64 * 1024  # bytes unpacked at once
+_OVERHEAD: Final = 64 * 1024  # by how much packed bytes may exceed what they unpack to
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_COME_AGAIN: Final = frozenset({408, 425, 429})
+_GONE: Final = frozenset({404, 410})
+
+Resolve: TypeAlias = Callable[[str, int], Sequence[str]]
+Code: TypeAlias = Literal[
+    "SOURCE_FORBIDDEN", "SOURCE_NOT_FOUND", "SOURCE_REFUSED", "SOURCE_TOO_LARGE", "SOURCE_UNREADABLE"
+]
 
 
 class SourceUnavailable(Unavailable):
-    """A foreign address does not answer now; it may in a moment."""
+    """A foreign server does not answer now; it may later. Not our own dependency: attempts count."""
 
-    def __init__(self, host: str, reason: str) -> None:
-        super().__init__(f"source {host}", reason, retry_after_seconds=5, code="SOURCE_UNAVAILABLE")
-
-
-class AddressForbidden(Exception):
-    """An address that users must not reach through this server."""
+    def __init__(self, origin: str, reason: str) -> None:
+        super().__init__(f"source {origin}", reason, code="SOURCE_UNAVAILABLE")
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What was fetched."""
+    """What a URL led to.
+
+    Attributes:
+        body: unpacked, and never more than was asked for.
+        content_type: as the server says, with its parameters; empty if it says nothing.
+        final_url: after redirects. It may hold secrets of the user's: do not log it.
+    """
 
     body: bytes
     content_type: str
-
-
-def is_public(address: Address) -> bool:
-    """Say whether an address is on the public internet, looking through IPv4 that is wrapped in IPv6."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or _unwrapped(address)
-        if inner is not None:
-            return is_public(inner)
-        if address.teredo is not None or address in _LOCAL_NAT64:
-            return False
-    forbidden = (
-        address.is_private
-        or address.is_loopback
-        or address.is_link_local
-        or address.is_multicast
-        or address.is_reserved
-        or address.is_unspecified
-        or any(address in network for network in _NEVER if network.version == address.version)
-    )
-    return address.is_global and not forbidden
-
-
-def _unwrapped(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None
+    final_url: str
 
 
 class Fetcher:
-    """A guarded HTTP client.
+    """Fetches what users point at. Threads may share one; connections are kept for the next request.
 
     Args:
-        allow: networks that may be reached although they are private; http is allowed for them too.
-        resolve: host and port → addresses; the system's resolver by default.
+        allow_http: also fetch without encryption.
+        allow_addresses: networks (such as ``10.1.0.0/16``) that may be reached although they are not public.
+        resolve: from host and port to addresses; the system's resolver by default.
+        network: makes the connections, always to an address and never to a name.
     """
 
-    def __init__(self, *, allow: Sequence[str] = (), resolve: Resolver | None = None) -> None:
-        self._allow: list[Network] = [ipaddress.ip_network(network) for network in allow]
-        self._backend = _GuardedBackend(self._allow, resolve or _resolve)
-        transport = httpx.HTTPTransport(trust_env=False)
-        # httpx offers no public way to say how its pool connects; this is the pool it would have made itself.
-        transport._pool = httpcore.ConnectionPool(  # noqa: SLF001
-            ssl_context=httpx.create_ssl_context(trust_env=False), network_backend=self._backend, max_connections=20
-        )
-        self._client = httpx.Client(
-            transport=transport, trust_env=False, follow_redirects=False, headers={"User-Agent": "OpenPeek"}
+    def __init__(
+        self,
+        *,
+        allow_http: bool = False,
+        allow_addresses: Iterable[str] = (),
+        resolve: Resolve | None = None,
+        network: httpcore.NetworkBackend | None = None,
+    ) -> None:
+        self._schemes = {"https", "http"} if allow_http else {"https"}
+        self._clock = _Clock()
+        allowed = tuple(ipaddress.ip_network(one, strict=False) for one in allow_addresses)
+        guard = _Guard(self._clock, allowed, resolve or _system_resolve, network or httpcore.SyncBackend())
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=httpx.create_ssl_context(),
+            network_backend=guard,
+            max_connections=64,
+            max_keepalive_connections=16,
+            keepalive_expiry=15,
         )
 
-    def get(self, url: str, *, max_bytes: int, timeout_seconds: float = 30.0) -> Fetched:
-        """Fetch an address.
+    def get(self, url: str, *, max_bytes: int, timeout_seconds: float, content_types: Sequence[str] = ()) -> Fetched:
+        """Return what a URL leads to.
+
+        Args:
+            url: what a user gave us.
+            max_bytes: of the body, packed or unpacked.
+            timeout_seconds: for everything together: name, connection, redirects and body.
+            content_types: beginnings of the media types that are taken (``text/``); any if empty.
 
         Raises:
-            ObjectFailed: it may not be fetched, does not exist, refuses, or holds too much; the code says which.
-            SourceUnavailable: it does not answer now.
+            ObjectFailed: it will never work; the code says why (see `Code`).
+            SourceUnavailable: it may work later.
         """
-        deadline = time.monotonic() + timeout_seconds
-        current = httpx.URL(url)
-        for _ in range(MAX_REDIRECTS + 1):
-            self._check_url(current)
-            try:
-                with self._client.stream("GET", current, timeout=min(10.0, timeout_seconds)) as response:
-                    if response.is_redirect:
-                        current = current.join(response.headers["location"])
-                        continue
-                    _check_status(response)
-                    return _read(response, max_bytes, deadline)
-            except AddressForbidden as error:
-                raise ObjectFailed(str(error), code="SOURCE_FORBIDDEN") from error
-            except (httpx.TransportError, httpx.InvalidURL, OSError) as error:
-                raise SourceUnavailable(current.host, type(error).__name__) from error
-        raise ObjectFailed(f"{current.host} redirects more than {MAX_REDIRECTS} times.", code="SOURCE_REFUSED")
+        self._clock.start(timeout_seconds)
+        target = self._admitted(url)
+        for _ in range(MOST_REDIRECTS + 1):
+            answer = self._ask(target, max_bytes, content_types)
+            if isinstance(answer, Fetched):
+                return answer
+            target = self._admitted(answer)
+        raise _failed("SOURCE_UNREADABLE", f"{_origin(target)} redirects more than {MOST_REDIRECTS} times.")
 
     def close(self) -> None:
-        """Close all connections."""
-        self._client.close()
+        """Close the connections that were kept."""
+        self._pool.close()
 
-    def _check_url(self, url: httpx.URL) -> None:
-        if url.userinfo:
-            raise ObjectFailed("The address carries a user name or password; leave it out.", code="SOURCE_FORBIDDEN")
-        if not url.host or url.scheme not in {"https", "http"}:
-            raise ObjectFailed(f"An address of scheme {url.scheme[:20]!r} cannot be fetched.", code="SOURCE_FORBIDDEN")
-        if url.scheme == "http" and not self._backend.is_allowed_host(url.host, url.port or 80):
-            raise ObjectFailed("Only https addresses are fetched.", code="SOURCE_FORBIDDEN")
-
-
-class _GuardedBackend(httpcore.SyncBackend):
-    """Opens connections to checked addresses only."""
-
-    def __init__(self, allow: Sequence[Network], resolve: Resolver) -> None:
-        self._allow = allow
-        self._resolve = resolve
-
-    def is_allowed_host(self, host: str, port: int) -> bool:
-        """Say whether every address of a host lies in an allowed network."""
+    def _admitted(self, url: str | httpx.URL) -> httpx.URL:
+        """Return a URL that may be asked for, as far as one can see before its name is resolved."""
         try:
-            addresses = self._addresses(host, port)
-        except OSError:
-            return False
-        return bool(addresses) and all(self._is_allowed(address) for address in addresses)
+            target = httpx.URL(url)
+        except (httpx.InvalidURL, ValueError):
+            # Not chained: the parser's message quotes the URL.
+            raise _failed("SOURCE_UNREADABLE", "The URL is malformed.") from None
+        if target.scheme not in self._schemes:
+            taken = " and ".join(sorted(self._schemes, reverse=True))
+            raise _failed("SOURCE_FORBIDDEN", f"Only {taken} URLs are fetched, and this one is {target.scheme!r}.")
+        if target.userinfo:
+            raise _failed("SOURCE_FORBIDDEN", "The URL holds a user name or password. Use a signed URL instead.")
+        if not target.host:
+            raise _failed("SOURCE_UNREADABLE", "The URL names no host.")
+        return target
+
+    def _ask(self, target: httpx.URL, max_bytes: int, content_types: Sequence[str]) -> Fetched | httpx.URL:
+        """Return the answer, or where it redirects to."""
+        origin = _origin(target)
+        request = httpcore.URL(
+            scheme=target.raw_scheme,
+            host=target.raw_host,
+            port=target.port or DEFAULT_PORTS[target.scheme],
+            target=target.raw_path,
+        )
+        headers = [
+            (b"Host", target.netloc),
+            (b"User-Agent", b"openpeek"),
+            (b"Accept", b"*/*"),
+            (b"Accept-Encoding", b"gzip"),
+        ]
+        with (
+            _told(origin, self._clock),
+            self._pool.stream("GET", request, headers=headers, extensions=self._clock.extensions()) as response,
+        ):
+            found = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+            if response.status in _REDIRECTS and "location" in found:
+                return _next(target, found["location"])
+            _check_status(response.status, origin)
+            content_type = found.get("content-type", "").strip()
+            if content_types and not content_type.lower().startswith(tuple(content_types)):
+                shown = content_type.partition(";")[0][:100] or "nothing"
+                raise _failed("SOURCE_UNREADABLE", f"{origin} sent {shown}, which is not a type that can be read here.")
+            body = _read(response, found, max_bytes, origin, self._clock)
+            return Fetched(body, content_type, str(target))
+
+
+class _Clock(threading.local):
+    """When the present request of this thread must have ended."""
+
+    deadline = 0.0
+    seconds = 0.0
+
+    def start(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.deadline = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds that are left; raises httpcore's timeout if none are."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout
+        return left
+
+    def extensions(self) -> dict[str, dict[str, float]]:
+        return {"timeout": {"pool": self.left()}}
+
+
+class _Guard(httpcore.NetworkBackend):
+    """Makes connections to permitted addresses only."""
+
+    def __init__(
+        self,
+        clock: _Clock,
+        allowed: Sequence[Network],
+        resolve: Resolve,
+        network: httpcore.NetworkBackend,
+    ) -> None:
+        self._clock = clock
+        self._allowed = allowed
+        self._resolve = resolve
+        self._network = network
 
     def connect_tcp(
         self,
         host: str,
         port: int,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ARG002 - the clock knows better
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect to the first address of a host, if all of them may be reached."""
-        try:
-            addresses = self._addresses(host, port)
-        except OSError as error:
-            raise httpcore.ConnectError(f"{host} cannot be resolved") from error
+        """Connect to one of the addresses of a host, if all of them are permitted.
+
+        Raises:
+            ObjectFailed: one of them is not.
+        """
+        addresses = _resolve_in_time(self._resolve, host, port, self._clock.left())
         for address in addresses:
-            if not is_public(address) and not self._is_allowed(address):
-                message = f"{host} leads to {address}, which is not on the public internet."
-                raise AddressForbidden(message)
-        if not addresses:
-            raise httpcore.ConnectError(f"{host} cannot be resolved")
-        return super().connect_tcp(str(addresses[0]), port, timeout, local_address, socket_options)
+            if not may_reach(address, self._allowed):
+                # The address is not shown: it would tell strangers how the names of this network resolve.
+                raise _failed(
+                    "SOURCE_FORBIDDEN",
+                    f"{host} has an address that is not public. The operator can permit networks with "
+                    "OPENPEEK_FETCH_ALLOW.",
+                )
+        for rest in range(len(addresses), 0, -1):
+            try:
+                stream = self._network.connect_tcp(
+                    addresses[-rest],
+                    port,
+                    timeout=self._clock.left() / rest,
+                    local_address=local_address,
+                    socket_options=socket_options,
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if rest == 1:
+                    raise
+            else:
+                return _TimedStream(stream, self._clock)
+        raise httpcore.ConnectError("the name has no address")
 
-    def _addresses(self, host: str, port: int) -> list[Address]:
-        return [ipaddress.ip_address(text.partition("%")[0]) for text in self._resolve(host.strip("[]"), port)]
 
-    def _is_allowed(self, address: Address) -> bool:
-        return any(address in network for network in self._allow if network.version == address.version)
+class _TimedStream(httpcore.NetworkStream):
+    """A connection on which no read outlasts the request, however slowly bytes drip."""
+
+    def __init__(self, stream: httpcore.NetworkStream, clock: _Clock) -> None:
+        self._stream = stream
+        self._clock = clock
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        return self._stream.read(max_bytes, self._clock.left())
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        self._stream.write(buffer, self._clock.left())
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> httpcore.NetworkStream:
+        return _TimedStream(self._stream.start_tls(ssl_context, server_hostname, self._clock.left()), self._clock)
+
+    def get_extra_info(self, info: str) -> object:
+        return self._stream.get_extra_info(info)
 
 
-def _resolve(host: str, port: int) -> list[str]:
+def _system_resolve(host: str, port: int) -> list[str]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def _check_status(response: httpx.Response) -> None:
-    status, host = response.status_code, response.url.host
-    if status >= 500 or status in {408, 425, 429}:  # noqa: PLR2004
-        raise SourceUnavailable(host, f"it answered {status}")
-    if status in {404, 410}:
-        raise ObjectFailed(f"{host} answered {status}: there is nothing at this address.", code="SOURCE_NOT_FOUND")
-    if status >= 300:  # noqa: PLR2004
-        raise ObjectFailed(f"{host} answered {status} and does not let us read this.", code="SOURCE_REFUSED")
+def _resolve_in_time(resolve: Resolve, host: str, port: int, seconds: float) -> Sequence[str]:
+    """Resolve on a thread of its own, because the system's resolver knows no deadline."""
+    answers: queue.SimpleQueue[Sequence[str] | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(resolve(host, port))
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, name="resolver", daemon=True).start()
+    try:
+        answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise httpcore.ConnectTimeout from None
+    if isinstance(answer, Exception):
+        raise SourceUnavailable(host, "its name was not found") from answer
+    return answer
 
 
-def _read(response: httpx.Response, max_bytes: int, deadline: float) -> Fetched:
-    """Read a body up to a size, counted after decompression, and up to a time."""
-    pieces: list[bytes] = []
-    size = 0
-    for piece in response.iter_bytes(64 * 1024):
-        size += len(piece)
-        if size > max_bytes:
-            raise ObjectFailed(f"{response.url.host} sends more than {max_bytes:,} bytes.", code="SOURCE_TOO_LARGE")
-        if time.monotonic() > deadline:
-            raise SourceUnavailable(response.url.host, "it sends too slowly")
-        pieces.append(piece)
-    return Fetched(b"".join(pieces), response.headers.get("content-type", ""))
+def _read(response: httpcore.Response, headers: dict[str, str], max_bytes: int, origin: str, clock: _Clock) -> bytes:
+    """Return the body, unpacked. The announced length is believed only when it is too large."""
+    announced = headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced) > max_bytes:
+        raise _too_large(origin, max_bytes)
+    encoding = headers.get("content-encoding", "").strip().lower()
+    if encoding not in {"", "identity", "gzip", "x-gzip"}:
+        raise _failed("SOURCE_UNREADABLE", f"{origin} packs its answer as {encoding[:40]!r}, which nobody asked for.")
+    body = bytearray()
+    raw = 0
+    unpacker = _Gunzip() if "gzip" in encoding else None
+    for piece in response.iter_stream():
+        raw += len(piece)
+        for part in (piece,) if unpacker is None else unpacker.unpack(piece, origin):
+            body += part
+            if len(body) > max_bytes or raw > max_bytes + _OVERHEAD:
+                raise _too_large(origin, max_bytes)
+            clock.left()
+    if unpacker is not None and unpacker.is_inside:
+        raise _failed("SOURCE_UNREADABLE", f"{origin} sent a gzip stream that breaks off.")
+    return bytes(body)
+
+
+class _Gunzip:
+    """Unpacks gzip in small pieces, so that a bomb is seen before it bursts."""
+
+    def __init__(self) -> None:
+        self._member: zlib._Decompress | None = None
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether more must follow."""
+        return self._member is not None
+
+    def unpack(self, data: bytes, origin: str) -> Iterator[bytes]:
+        """Yield what is unpacked, at most 64 KiB at a time, and something empty at least."""
+        try:
+            while data:
+                if self._member is None:
+                    self._member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+                yield self._member.decompress(data, _PIECE)
+                data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+                if self._member.eof:
+                    self._member = None
+        except zlib.error as error:
+            raise _failed("SOURCE_UNREADABLE", f"{origin} sent a broken gzip stream.") from error
+
+
+def _next(target: httpx.URL, location: str) -> httpx.URL:
+    try:
+        return target.join(location)
+    except (httpx.InvalidURL, ValueError):
+        raise _failed("SOURCE_UNREADABLE", f"{_origin(target)} redirects to a malformed URL.") from None
+
+
+def _check_status(status: int, origin: str) -> None:
+    if 200 <= status < 300:  # noqa: PLR2004 - the range says it
+        return
+    if status >= 500 or status in _COME_AGAIN:  # noqa: PLR2004
+        raise SourceUnavailable(origin, f"it answered {status}")
+    if status in _GONE:
+        raise _failed("SOURCE_NOT_FOUND", f"{origin} answered {status}: nothing is there.")
+    if status >= 400:  # noqa: PLR2004
+        raise _failed("SOURCE_REFUSED", f"{origin} answered {status}. Has the URL expired, or does it need a login?")
+    raise _failed("SOURCE_UNREADABLE", f"{origin} answered {status}, which is no content.")
+
+
+@contextmanager
+def _told(origin: str, clock: _Clock) -> Iterator[None]:
+    """Tell failures of the network as facts about the source."""
+    try:
+        yield
+    except httpcore.TimeoutException as error:
+        raise SourceUnavailable(origin, f"it took longer than {clock.seconds:g} s") from error
+    except httpcore.ConnectError as error:
+        if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+            raise SourceUnavailable(origin, "its certificate cannot be verified") from error
+        raise SourceUnavailable(origin, "no connection was possible") from error
+    except (httpcore.NetworkError, OSError) as error:
+        raise SourceUnavailable(origin, "the connection broke off") from error
+    except httpcore.ProtocolError as error:
+        raise SourceUnavailable(origin, "its answer is incomplete or not HTTP") from error
+
+
+def _origin(target: httpx.URL) -> str:
+    """Name the server only: path and query of a URL may be secrets."""
+    return f"{target.scheme}://{target.netloc.decode('ascii')}"
+
+
+def _failed(code: Code, message: str) -> ObjectFailed:
+    return ObjectFailed(message, code=code)
+
+
+def _too_large(origin: str, max_bytes: int) -> ObjectFailed:
+    return _failed("SOURCE_TOO_LARGE", f"{origin} sends more than the {max_bytes:,} bytes that are taken.")
