@@ -67,7 +67,7 @@ class Fetcher:
 
     Args:
         allow_http: also fetch without encryption.
-        allow_addresses: networks (such as ``10.1.0.0/16``) that may be reached although they are not public.
+        allow: networks (such as ``10.1.0.0/16``) that may be reached although they are not public.
         resolve: from host and port to addresses; the system's resolver by default.
         network: makes the connections, always to an address and never to a name.
     """
@@ -76,13 +76,13 @@ class Fetcher:
         self,
         *,
         allow_http: bool = False,
-        allow_addresses: Iterable[str] = (),
+        allow: Iterable[str] = (),
         resolve: Resolve | None = None,
         network: httpcore.NetworkBackend | None = None,
     ) -> None:
         self._schemes = {"https", "http"} if allow_http else {"https"}
         self._clock = _Clock()
-        allowed = tuple(ipaddress.ip_network(one, strict=False) for one in allow_addresses)
+        allowed = tuple(ipaddress.ip_network(one, strict=False) for one in allow)
         guard = _Guard(self._clock, allowed, resolve or _system_resolve, network or httpcore.SyncBackend())
         self._pool = httpcore.ConnectionPool(
             ssl_context=httpx.create_ssl_context(),
