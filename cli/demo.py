@@ -28,7 +28,8 @@ from extractors.text_embedding import models, weights
 from extractors.text_embedding.models import Model
 
 NAMESPACE: Final = "python-docs"
-_FIRST_BATCH: Final = 128
+_WARM_UP: Final = 16
+_MEASURED: Final = 192
 _ENGLISH: Final = (
     "How do I run a function in another thread and get its result later?",
     "Which function reads a date from ISO text?",
@@ -139,16 +140,16 @@ class _Demo:
         self.console.print(f"Input: {len(every):,} docstrings of this Python's standard library")
         began = time.perf_counter()
         ids = self._ingest(bucket, every)
-        done = self._process(bucket, ids[:_FIRST_BATCH], "Warming up")
-        rate = done["documents"] / max(done["seconds"] - done["warm_up"], 0.1)
-        left = self.seconds - (time.perf_counter() - began)
-        fits = min(len(ids) - _FIRST_BATCH, int(rate * max(left, 1) * 0.85))
-        if fits < len(ids) - _FIRST_BATCH:
-            self.console.print(
-                f"At {rate:.0f} documents/s, {fits + _FIRST_BATCH:,} of {len(ids):,} fit into {self.seconds} s."
-            )
-        if fits > 0:
-            done = self._process(bucket, ids[_FIRST_BATCH : _FIRST_BATCH + fits], "Embedding")
+        self._process(bucket, ids[:_WARM_UP], "Warming up")
+        done = self._process(bucket, ids[_WARM_UP : _WARM_UP + _MEASURED], "Measuring")
+        rate = done["documents"] / done["seconds"]
+        rest = ids[_WARM_UP + _MEASURED :]
+        fits = int(rate * max(self.seconds - (time.perf_counter() - began), 1))
+        if fits < len(rest):
+            total = f"{fits + _WARM_UP + _MEASURED:,} of {len(ids):,}"
+            self.console.print(f"At {rate:.0f} documents/s, {total} objects fit into {self.seconds} s.")
+        if fits and rest:
+            done = self._process(bucket, rest[:fits], "Embedding")
         self._summarise(done)
         self._ask(collection)
         self._leave()
@@ -221,24 +222,22 @@ class _Demo:
         batch = self._post(f"/buckets/{bucket}/batches", {"object_ids": ids})  # type: ignore[dict-item]
         address = f"/buckets/{bucket}/batches/{batch['batch_id']}"
         self._post(f"{address}/submit")
-        warm_up = 0.0
         with self._progress() as progress:
             task = progress.add_task(title, total=len(ids), note="")
             while True:
                 now = self._read(self.client.get(f"/batches/{batch['batch_id']}"))
                 passed = time.perf_counter() - began
                 tokens, processed = now["tokens_processed"], now["progress"]["processed"]
-                warm_up = warm_up if processed else passed
                 eta = now["progress"]["eta_seconds"]
                 left = f", {eta:.0f} s left" if eta else ""
-                note = now["lifecycle_reason"] or f"{tokens / max(passed - warm_up, 0.1):,.0f} tokens/s{left}"
-                progress.update(task, completed=processed, note=escape(note if processed else "loading the model"))
+                note = now["lifecycle_reason"] or f"{tokens / passed:,.0f} tokens/s{left}"
+                progress.update(task, completed=processed, note=escape(note if processed else "starting"))
                 if now["status"] in _DONE:
                     break
                 time.sleep(0.25)
         return {
             "status": now["status"], "documents": now["documents_written"], "tokens": tokens, "seconds": passed,
-            "warm_up": min(warm_up, passed), "failed": now["failed_objects"],
+            "failed": now["failed_objects"],
         }  # fmt: skip
 
     def _summarise(self, done: dict[str, Any]) -> None:

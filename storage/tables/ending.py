@@ -4,7 +4,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from domain.lifecycle import OPEN_ITEMS, BatchStatus, ItemState, outcome
-from storage.tables import batches, items, tasks
+from storage.tables import batches, enqueueing, items, tasks
 from storage.tables.batches import BatchRow
 from storage.tables.collections import CollectionRow
 from storage.tables.items import ItemRow
@@ -51,12 +51,12 @@ def _advance(session: Session, batch: BatchRow) -> None:
 def _enqueue_tier(session: Session, batch: BatchRow, tier: int) -> None:
     for collection_id in batch.tier(tier):
         if tier == 0:
-            items.enqueue_objects(session, batch, collection_id)
+            enqueueing.enqueue_objects(session, batch, collection_id)
             continue
         collection = session.get(CollectionRow, collection_id)
         above = set(batch.tier(tier - 1))
         upstream = [one for one in (collection.source_ids("collection") if collection else []) if one in above]
-        items.enqueue_documents(session, batch, collection_id, tier, upstream)
+        enqueueing.enqueue_documents(session, batch, collection_id, tier, upstream)
 
 
 def _close_tier(session: Session, batch: BatchRow) -> None:

@@ -17,20 +17,16 @@ from sqlalchemy import (
     UniqueConstraint,
     case,
     func,
-    insert,
-    literal,
     select,
     text,
     update,
 )
-from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from domain.lifecycle import OPEN_ITEMS, BatchStatus, ItemState
 from storage.database import BigId, Row, now_ms
-from storage.tables.batches import BatchObjectRow, BatchRow
+from storage.tables.batches import BatchRow
 from storage.tables.counters import next_epoch
-from storage.tables.documents import DocumentRow
-from storage.tables.objects import ObjectRow
 from storage.tables.organizations import OrganizationRow
 
 MAX_CLAIM = 64
@@ -105,121 +101,6 @@ class Claim:
     def ids(self) -> list[int]:
         """The ids of the items."""
         return [item.id for item in self.items]
-
-
-def enqueue_objects(session: Session, batch: BatchRow, collection_id: str) -> None:
-    """Make the items of a collection that reads the bucket, in one statement.
-
-    An object deleted in the meantime becomes a failed item, so that the batch still accounts for it; with
-    ``skip``, an object whose present version went through this collection before becomes a skipped one.
-    """
-    gone = func.coalesce(ObjectRow.state, "gone") != "active"
-    source = (
-        select(BatchObjectRow.object_id, ObjectRow.version, ObjectRow.estimated_tokens, gone.label("gone"))
-        .outerjoin(ObjectRow, ObjectRow.id == BatchObjectRow.object_id)
-        .where(BatchObjectRow.batch_id == batch.id)
-        .order_by(BatchObjectRow.object_id)
-        .subquery()
-    )
-    _enqueue(
-        session,
-        batch,
-        collection_id,
-        0,
-        source.c.object_id,
-        source.c.object_id,
-        source.c.version,
-        source.c.estimated_tokens,
-        source.c.gone,
-    )
-
-
-def enqueue_documents(
-    session: Session, batch: BatchRow, collection_id: str, tier: int, upstream: Sequence[str]
-) -> None:
-    """Make the items of a collection that reads other collections: their documents of this batch's objects.
-
-    A document's version is the epoch that wrote it, so an unchanged one is skipped like an unchanged object.
-    """
-    chosen = select(BatchObjectRow.object_id).where(BatchObjectRow.batch_id == batch.id)
-    source = (
-        select(DocumentRow.id, DocumentRow.object_id, DocumentRow.epoch, DocumentRow.tokens)
-        .where(DocumentRow.collection_id.in_(upstream), DocumentRow.object_id.in_(chosen))
-        .where(DocumentRow.state == "active")
-        .order_by(DocumentRow.id)
-        .subquery()
-    )
-    _enqueue(
-        session, batch, collection_id, tier, source.c.id, source.c.object_id, source.c.epoch, source.c.tokens, None
-    )
-
-
-def _enqueue(
-    session: Session, batch: BatchRow, collection_id: str, tier: int, source_id, object_id, version, tokens, gone
-) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    states = []
-    if gone is not None:
-        states.append((gone, ItemState.FAILED.value))
-    if batch.dedup_strategy == "skip":
-        done = aliased(ItemRow)
-        before = select(done.id).where(
-            done.collection_id == collection_id,
-            done.source_id == source_id,
-            done.state == ItemState.COMPLETED.value,
-            done.object_version == version,
-        )
-        states.append((before.exists(), ItemState.SKIPPED.value))
-    state = case(*states, else_=ItemState.PENDING.value) if states else literal(ItemState.PENDING.value)
-    is_gone = gone if gone is not None else literal(value=False)
-    chosen = select(
-        literal(batch.organization_id),
-        literal(batch.namespace_id),
-        literal(batch.id),
-        literal(collection_id),
-        literal(tier),
-        source_id,
-        object_id,
-        func.coalesce(version, 0),
-        func.coalesce(tokens, 0),
-        state,
-        case((is_gone, "SOURCE_DELETED")),
-        case((is_gone, "The object was deleted before it was processed.")),
-        case((is_gone, "permanent")),
-        literal(0),
-        literal(value=False),
-        literal(0),
-        literal(0),
-        literal(0),
-        literal(0),
-        literal(0),
-        literal(0),
-        now_ms(),
-    )
-    columns = [
-        "organization_id",
-        "namespace_id",
-        "batch_id",
-        "collection_id",
-        "tier",
-        "source_id",
-        "object_id",
-        "object_version",
-        "estimated_tokens",
-        "state",
-        "reason_code",
-        "reason",
-        "error_type",
-        "attempts",
-        "alone",
-        "deaths",
-        "epoch",
-        "next_at",
-        "parts",
-        "tokens",
-        "truncated_tokens",
-        "updated_at",
-    ]
-    session.execute(insert(ItemRow).from_select(columns, chosen))
 
 
 def find_work(session: Session, not_ready: Sequence[str]) -> tuple[str, str] | None:
