@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 
 from api.replies import reply
 from domain.errors import OpenPeekError
-from domain.json_types import Json
 
 log = structlog.get_logger(__name__)
 
@@ -36,10 +35,10 @@ def install(app: FastAPI) -> None:
 
 
 def envelope(
-    request: Request, status: int, kind: str, code: str, message: str, details: Mapping[str, Json], *, retryable: bool
+    request: Request, status: int, kind: str, code: str, message: str, details: Mapping[str, Any], *, retryable: bool
 ) -> Response:
     """Return the error body of the contract, with our additions inside ``error``."""
-    error: dict[str, Json] = {
+    error: dict[str, Any] = {
         "message": message,
         "type": kind,
         "code": code,
@@ -49,7 +48,7 @@ def envelope(
     }
     problems = details.get("validation_errors")
     if isinstance(problems, list) and problems and isinstance(problems[0], dict):
-        error["pointer"] = "/" + "/".join(str(part) for part in problems[0].get("location") or [])  # type: ignore[union-attr]
+        error["pointer"] = "/" + "/".join(str(part) for part in problems[0].get("location") or [])
     response = reply({"success": False, "status": status, "error": error}, status=status)
     after = details.get("retry_after_seconds")
     if after is not None:
@@ -88,14 +87,14 @@ async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = [_problem(item) for item in error.errors()[:50]]
     first = problems[0]
-    where = ".".join(str(part) for part in first["location"])  # type: ignore[union-attr]
+    where = ".".join(str(part) for part in first["location"])
     message = f"{where}: {first['message']}"
     return envelope(
         request, 422, "ValidationError", "validation_failed", message, {"validation_errors": problems}, retryable=False
     )
 
 
-def _problem(item: Mapping[str, Any]) -> dict[str, Json]:
+def _problem(item: Mapping[str, Any]) -> dict[str, Any]:
     location: Sequence[Any] = item.get("loc", ())
     return {
         "type": str(item.get("type")),

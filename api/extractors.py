@@ -8,9 +8,8 @@ from api.bodies import OpenRoute
 from api.deps import ServicesNow
 from api.replies import reply
 from domain.errors import NotFound
-from extractors.contract import Extractor
+from extractors.contract import Extractor, ModelHome
 from extractors.registry import EXTRACTORS, configure
-from extractors.contract import ModelHome
 
 router = APIRouter(prefix="/collections/features", route_class=OpenRoute, tags=["extractors"])
 

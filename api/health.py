@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Response
+from sqlalchemy import text
 
 from api.bodies import OpenRoute, StrictRoute
 from api.deps import ServicesNow
@@ -11,7 +12,6 @@ from api.replies import moment, reply
 from api.services import Services
 from domain.errors import OpenPeekError
 from extractors import registry
-from sqlalchemy import text
 from storage.tables import collections, workers
 
 plain = APIRouter(route_class=OpenRoute, tags=["health"])

@@ -243,8 +243,8 @@ class _Demo:
     def _summarise(self, done: dict[str, Any]) -> None:
         rate, tokens = done["documents"] / done["seconds"], done["tokens"] / done["seconds"]
         self.console.print(
-            f"[green]{done['status']}[/]: {done['documents']:,} documents, {done['tokens']:,} tokens in {done['seconds']:.1f} s "
-            f"({rate:.0f} documents/s, {tokens:,.0f} tokens/s)"
+            f"[green]{done['status']}[/]: {done['documents']:,} documents, {done['tokens']:,} tokens "
+            f"in {done['seconds']:.1f} s ({rate:.0f} documents/s, {tokens:,.0f} tokens/s)"
         )
         for failure in done["failed"][:3]:
             self.console.print(f"  [red]{failure['object_id']}[/]: {escape(failure['error'])}")
@@ -285,11 +285,12 @@ class _Demo:
         self.console.print(
             f"Data and key stay in [bold]{self.data}[/]. Go on with:\n\n"
             f"  .venv/bin/openpeek serve --data {self.data}\n"
-            f"  export KEY=$(python3 -c \"import json; print(json.load(open('{self.data}/credentials.json'))['api_key'])\")\n\n"
-            "and ask from wherever you are:\n"
+            f"  export KEY=$(python3 -c \"import json; print(json.load(open('{self.data}/credentials.json'))"
+            "['api_key'])\")\n\n"
+            "and ask from wherever you are:\n",
+            soft_wrap=True,
         )
-        for line in _EXAMPLES:
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(_EXAMPLES, markup=False, highlight=False, soft_wrap=True)
 
     def _progress(self) -> Progress:
         return Progress(
@@ -298,19 +299,18 @@ class _Demo:
         )  # fmt: skip
 
 
-_EXAMPLES: Final = (
-    "# curl",
-    "curl -s localhost:8000/v1/retrievers/ask/execute -H \"Authorization: Bearer $KEY\" -H 'X-Namespace: python-docs' "
-    '-H \'Content-Type: application/json\' -d \'{"inputs": {"query": "parse command line options"}}\'',
-    "",
-    "# Python (pip install mixpeek)",
-    "from mixpeek import Mixpeek",
-    'mx = Mixpeek(api_key=KEY, namespace="python-docs", base_url="http://localhost:8000/v1")',
-    'print(mx.retrievers.execute("ask", inputs={"query": "parse command line options"})["documents"])',
-    "",
-    "# JavaScript",
-    'const reply = await fetch("http://localhost:8000/v1/retrievers/ask/execute", { method: "POST",',
-    '  headers: { Authorization: `Bearer ${KEY}`, "X-Namespace": "python-docs", "Content-Type": "application/json" },',
-    '  body: JSON.stringify({ inputs: { query: "parse command line options" } }) });',
-    "console.log((await reply.json()).documents);",
-)
+_EXAMPLES: Final = r"""# curl
+curl -s localhost:8000/v1/retrievers/ask/execute -H "Authorization: Bearer $KEY" \
+  -H 'X-Namespace: python-docs' -H 'Content-Type: application/json' \
+  -d '{"inputs": {"query": "parse command line options"}}'
+
+# Python (pip install mixpeek)
+from mixpeek import Mixpeek
+mx = Mixpeek(api_key=KEY, namespace="python-docs", base_url="http://localhost:8000/v1")
+print(mx.retrievers.execute("ask", inputs={"query": "parse command line options"})["documents"])
+
+// JavaScript
+const reply = await fetch("http://localhost:8000/v1/retrievers/ask/execute", { method: "POST",
+  headers: { Authorization: `Bearer ${KEY}`, "X-Namespace": "python-docs", "Content-Type": "application/json" },
+  body: JSON.stringify({ inputs: { query: "parse command line options" } }) });
+console.log((await reply.json()).documents);"""

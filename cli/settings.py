@@ -93,8 +93,9 @@ class Settings(BaseSettings):
             return self
         if self.database_url is None or self.database_url.get_secret_value().startswith("sqlite"):
             raise ValueError(
-                "OPENPEEK_QUEUE_URL brings workers in processes of their own, and OPENPEEK_DATABASE_URL is a SQLite file, "
-                "which serves one process. Set OPENPEEK_DATABASE_URL to a PostgreSQL server, or unset OPENPEEK_QUEUE_URL."
+                "OPENPEEK_QUEUE_URL brings workers in processes of their own, and OPENPEEK_DATABASE_URL is a SQLite "
+                "file, which serves one process. Set OPENPEEK_DATABASE_URL to a PostgreSQL server, or unset "
+                "OPENPEEK_QUEUE_URL."
             )
         if self.vectors_url is None:
             raise ValueError(
@@ -104,8 +105,8 @@ class Settings(BaseSettings):
             )
         if self.secret_key is None:
             raise ValueError(
-                "With OPENPEEK_QUEUE_URL, OPENPEEK_SECRET_KEY must be set too, to the same 32 or more random characters "
-                "in every process (for instance the output of `openssl rand -hex 32`)."
+                "With OPENPEEK_QUEUE_URL, OPENPEEK_SECRET_KEY must be set too, to the same 32 or more random "
+                "characters in every process (for instance the output of `openssl rand -hex 32`)."
             )
         return self
 

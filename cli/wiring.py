@@ -2,11 +2,10 @@
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import text
 
@@ -132,19 +131,15 @@ def load_plugins(settings: Settings) -> None:
 
 
 @contextmanager
-def told() -> Any:
+def told() -> Iterator[None]:
     """Turn errors that an operator can mend into one line and an exit code."""
-    try:
-        yield
-    except (SettingsWrong, *_expected()) as error:
-        sys.stderr.write(f"openpeek: {error}\n")
-        raise SystemExit(2) from error
-
-
-def _expected() -> tuple[type[BaseException], ...]:
     from storage.vectors.embedded import FolderInUse  # noqa: PLC0415 - 30 ms that `--help` does not need
 
-    return (FolderInUse, OpenPeekError)
+    try:
+        yield
+    except (SettingsWrong, FolderInUse, OpenPeekError) as error:
+        sys.stderr.write(f"openpeek: {error}\n")
+        raise SystemExit(2) from error
 
 
 def _make_folder(folder: Path) -> None:

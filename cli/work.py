@@ -91,4 +91,4 @@ class _Child:
 
     def _start(self) -> None:
         self._started = time.monotonic()
-        self.process = subprocess.Popen([sys.executable, "-m", "cli", "worker", "--alone"], env=self._environment)  # noqa: S603
+        self.process = subprocess.Popen([sys.executable, "-m", "cli", "worker", "--alone"], env=self._environment)

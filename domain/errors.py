@@ -13,9 +13,11 @@ OpenPeekError
     └── StorageFull 507   no room left; free some, then try again
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar, Final
 
 from domain.json_types import Json
+
+_LONGEST_SHOWN: Final = 200
 
 
 class OpenPeekError(Exception):
@@ -26,11 +28,11 @@ class OpenPeekError(Exception):
     retryable: ClassVar[bool] = False
     code: str = "internal_error"
 
-    def __init__(self, message: str, *, code: str | None = None, **details: Json) -> None:
+    def __init__(self, message: str, *, code: str | None = None, **details: Any) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or type(self).code
-        self.details: dict[str, Json] = details
+        self.details: dict[str, Any] = details
 
 
 class BadRequest(OpenPeekError):
@@ -65,7 +67,7 @@ class NotFound(OpenPeekError):
     code = "not_found"
 
     def __init__(self, resource: str, identifier: str, hint: str = "") -> None:
-        shown = identifier if len(identifier) <= 200 else identifier[:200] + "…"
+        shown = identifier if len(identifier) <= _LONGEST_SHOWN else identifier[:_LONGEST_SHOWN] + "…"
         message = f"No {resource} {shown!r} was found here."
         super().__init__(f"{message} {hint}".strip(), code=f"{resource}_not_found", resource=resource, id=shown)
 
@@ -104,8 +106,10 @@ class Invalid(OpenPeekError):
     type = "ValidationError"
     code = "invalid"
 
-    def __init__(self, message: str, *, location: tuple[str | int, ...] = (), code: str | None = None, **details: Json):
-        problem: Json = {"type": code or self.code, "location": list(location), "message": message}
+    def __init__(
+        self, message: str, *, location: tuple[str | int, ...] = (), code: str | None = None, **details: Any
+    ) -> None:
+        problem: dict[str, Json] = {"type": code or self.code, "location": list(location), "message": message}
         super().__init__(message, code=code, validation_errors=[problem], **details)
         self.location = location
 

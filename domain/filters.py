@@ -50,7 +50,7 @@ class Operator(StrEnum):
     IS_NULL = "is_null"
 
 
-Scalar: TypeAlias = None | bool | int | float | str
+Scalar: TypeAlias = bool | int | float | str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +177,9 @@ def _condition(raw: Mapping[str, Json], location: tuple[str | int, ...], *, case
     path, name, value = raw.get("field"), raw.get("operator") or "eq", raw.get("value")
     if not isinstance(path, str) or not 0 < len(path) <= 512:  # noqa: PLR2004
         raise Invalid("field must be a dotted path of 1 to 512 characters.", location=(*location, "field"))
-    if name not in Operator.__members__.values():
+    if not isinstance(name, str) or name not in Operator.__members__.values():
         offered = ", ".join(Operator)
-        soon = " It is not offered yet." if name in _NOT_YET else ""
+        soon = " It is not offered yet." if str(name) in _NOT_YET else ""
         message = f"Unknown operator {str(name)[:100]!r}.{soon} Offered: {offered}."
         raise Invalid(message, location=(*location, "operator"), code="unknown_operator")
     operator = Operator(name)

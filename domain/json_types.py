@@ -1,19 +1,21 @@
 """JSON values, and how a dotted path finds one inside a document."""
 
 from collections.abc import Iterator, Mapping
-
-from typing import Final, TypeAlias, Union
+from typing import TYPE_CHECKING, Final, TypeAlias, Union
 
 from typing_extensions import TypeAliasType
 
-# A named type, because pydantic follows recursive types by their name only.
-Json = TypeAliasType("Json", Union[None, bool, int, float, str, list["Json"], dict[str, "Json"]])
+# Pydantic follows recursive types by their name only, and type checkers follow plain aliases only.
+if TYPE_CHECKING:
+    Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+else:
+    Json = TypeAliasType("Json", Union[bool, int, float, str, list["Json"], dict[str, "Json"], None])
 Fields: TypeAlias = dict[str, Json]
 
 MAX_DEPTH: Final = 64
 
 
-class _Missing:
+class Missing:
     """What a path finds where there is nothing; unlike ``None``, which is a value users may store."""
 
     def __repr__(self) -> str:
@@ -23,10 +25,10 @@ class _Missing:
         return False
 
 
-MISSING: Final = _Missing()
+MISSING: Final = Missing()
 
 
-def lookup(fields: Mapping[str, Json], path: str) -> Json | _Missing:
+def lookup(fields: Mapping[str, Json], path: str) -> Json | Missing:
     """Return the value at a dotted path, or MISSING.
 
     A key that itself contains dots wins over descending. Lists are values, never descended into.
@@ -38,7 +40,7 @@ def lookup(fields: Mapping[str, Json], path: str) -> Json | _Missing:
     return found
 
 
-def _descend(fields: Mapping[str, Json], path: str) -> Json | _Missing:
+def _descend(fields: Mapping[str, Json], path: str) -> Json | Missing:
     if path in fields:
         return fields[path]
     head, dot, rest = path.partition(".")

@@ -6,7 +6,7 @@ from typing import Final
 
 from domain.documents import Scope
 from domain.errors import NotFound, ObjectFailed
-from domain.json_types import MISSING, Fields, Json, lookup
+from domain.json_types import MISSING, Fields, Json, Missing, lookup
 from extractors.contract import Source
 from storage.database import Database
 from storage.fetch import Fetcher
@@ -16,6 +16,7 @@ from storage.tables.collections import CollectionRow
 from storage.tables.items import Claim
 
 MAX_FETCH_BYTES: Final = 20 * 1024 * 1024
+FETCH_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def _blob_text(blob: Mapping[str, Json], blobs: BlobStore, fetcher: Fetcher) -> 
     try:
         url = blob.get("url")
         raw = (
-            fetcher.get(url, max_bytes=MAX_FETCH_BYTES).body
+            fetcher.get(url, max_bytes=MAX_FETCH_BYTES, timeout_seconds=FETCH_SECONDS).body
             if isinstance(url, str)
             else blobs.get(str(blob.get("key")))
         )
@@ -125,7 +126,8 @@ def _blob_text(blob: Mapping[str, Json], blobs: BlobStore, fetcher: Fetcher) -> 
     try:
         return raw.decode("utf-8-sig").replace("\x00", "")
     except UnicodeDecodeError as error:
-        message = f"The blob {blob.get('property')!r} is not UTF-8 text (byte {error.start}). Convert it, and upload it again."
+        what = f"The blob {blob.get('property')!r} is not UTF-8 text (byte {error.start})."
+        message = f"{what} Convert it, and upload it again."
         raise ObjectFailed(message, code="NOT_UTF8") from error
 
 
@@ -153,10 +155,10 @@ def passed_through(loaded: Loaded, collection: CollectionRow) -> Fields:
     return fields
 
 
-def _inline_text(loaded: Loaded, name: str) -> object:
+def _inline_text(loaded: Loaded, name: str) -> Json | Missing:
     for blob in loaded.blobs:
         if isinstance(blob, dict) and blob.get("property") == name and isinstance(blob.get("text"), str):
-            return blob["text"]
+            return str(blob["text"])
     return MISSING
 
 
@@ -164,11 +166,8 @@ def _put(fields: Fields, path: str, value: Json) -> None:
     *parents, last = path.split(".")
     target = fields
     for name in parents:
-        inner = target.get(name)
-        if not isinstance(inner, dict):
-            inner = {}
-        else:
-            inner = dict(inner)  # never write into the source's own fields
+        found = target.get(name)
+        inner: Fields = dict(found) if isinstance(found, dict) else {}  # a copy: the source's own stays as it is
         target[name] = inner
         target = inner
     target[last] = value

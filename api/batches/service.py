@@ -84,7 +84,7 @@ def submit(here: Inside, uow: UnitOfWork, row: BatchRow, dedup_strategy: str | N
     row.dag_tiers = [[one.id for one in tier] for tier in tiers]
     row.dedup_strategy = dedup_strategy or row.dedup_strategy
     row.status = BatchStatus.PENDING.value
-    row.submitted_at = now_ms()  # type: ignore[assignment]
+    row.submitted_at = now_ms()
     session.flush()
     ending.start(session, row)
     outbox.add(session, "drain", row.id)
@@ -147,7 +147,7 @@ def _check_objects(session: Session, here: Inside, bucket_id: str, object_ids: S
     if unknown:
         shown_ids = ", ".join(one[:60] for one in unknown[:5])
         message = f"{len(unknown)} of the object_ids are not in this bucket: {shown_ids}."
-        raise Invalid(message, location=("body", "object_ids"), code="object_not_found", object_ids=unknown[:100])  # type: ignore[arg-type]
+        raise Invalid(message, location=("body", "object_ids"), code="object_not_found", object_ids=unknown[:100])
 
 
 def _collection_ids(session: Session, here: Inside, identifiers: Sequence[str]) -> list[Any]:

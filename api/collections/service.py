@@ -103,7 +103,7 @@ def _source(session: Session, here: Inside, body: CollectionCreate) -> tuple[Fie
             ids.append(upstream.id)
             properties = upstream.output_schema.get("properties")
             schema |= properties if isinstance(properties, dict) else {}
-    source: Fields = {"type": kind, f"{kind}_ids": list(dict.fromkeys(ids))}  # type: ignore[arg-type]
+    source: Fields = {"type": kind, f"{kind}_ids": list(dict.fromkeys(ids))}
     return source, schema
 
 

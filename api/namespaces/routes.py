@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
+from sqlalchemy.orm import Session
 
 from api.bodies import StrictRoute
 from api.deps import Asked, CallerNow, Paging, ServicesNow
@@ -11,7 +12,6 @@ from api.replies import reply
 from api.services import Services
 from domain.errors import Conflict
 from domain.ids import new_id
-from sqlalchemy.orm import Session
 from storage.tables import batches, namespaces, removal, statistics
 from storage.tables.namespaces import NamespaceRow
 

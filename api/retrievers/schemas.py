@@ -92,7 +92,7 @@ def execution_view(
     execution_id: str, retriever_id: str | None, execution: Execution, page: Sequence[Document], pagination: Fields
 ) -> dict[str, Any]:
     """Return an execution as the contract wants it."""
-    shown = {
+    shown: dict[str, Any] = {
         "execution_id": execution_id,
         "retriever_id": retriever_id,
         "status": "degraded" if execution.degraded else "completed",

@@ -164,7 +164,7 @@ def finish(session: Session, row: BatchRow, status: BatchStatus, reason: str | N
     row.status = status.value
     row.failure_reason = reason
     row.waiting_reason = None
-    row.finished_at = now_ms()  # type: ignore[assignment]
+    row.finished_at = now_ms()
     session.flush()
 
 

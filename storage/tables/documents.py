@@ -54,9 +54,8 @@ def replace(
 ) -> None:
     """Make these rows the documents of these sources.
 
-    Args:
-        sources: source id → number of parts; parts from that number on are removed.
-        rows: all columns but the times; a document that exists keeps the time of its creation.
+    ``sources`` is source id → number of parts: parts from that number on are removed. ``rows`` hold all
+    columns but the times: a document that exists keeps the time of its creation.
     """
     by_parts: dict[int, list[str]] = {}
     for source_id, parts in sources.items():

@@ -150,7 +150,7 @@ def claim(session: Session, batch_id: str, collection_id: str, owner: str, lease
     batch.served_epoch = epoch
     if batch.status == BatchStatus.PENDING:
         batch.status = BatchStatus.PROCESSING.value
-        batch.started_at = now_ms()  # type: ignore[assignment]
+        batch.started_at = now_ms()
     batch.waiting_reason = None
     session.flush()
     statement = (

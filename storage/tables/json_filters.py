@@ -74,7 +74,8 @@ def _folded(value: Json) -> Json:
 def compile_filter(wanted: Filter, fields: Any, folded_fields: Any, dialect: str) -> ColumnElement[bool]:
     """Return the SQL condition that a document matches, exactly as `domain.filters.matches` decides it."""
     if dialect != "postgresql":
-        return getattr(func, _FUNCTION)(_remember(wanted), fields) == 1
+        agrees: ColumnElement[bool] = getattr(func, _FUNCTION)(_remember(wanted), fields) == 1
+        return agrees
     return _compile(wanted, fields, folded_fields)
 
 
@@ -113,7 +114,8 @@ def _condition(condition: Condition, fields: Any, folds: Any) -> ColumnElement[b
     found = _lookup(fields, condition.path)
     match condition.operator:
         case Operator.EXISTS:
-            return found.is_not(None) if condition.value else found.is_(None)
+            present: ColumnElement[bool] = found.is_not(None)
+            return present if condition.value else not_(present)
         case Operator.IS_NULL:
             absent = func.coalesce(_kind(found), "null") == "null"
             return absent if condition.value else not_(absent)

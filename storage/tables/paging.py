@@ -42,7 +42,7 @@ class Page(Generic[R]):
 
 def page(
     session: Session,
-    statement: Select[tuple[R]],
+    statement: Select[R],
     key: tuple[InstrumentedAttribute[int], InstrumentedAttribute[str]],
     request: PageRequest,
     *,

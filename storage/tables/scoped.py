@@ -44,7 +44,7 @@ def within(row: type[ScopedRow] | Any, scope: Scope) -> ColumnElement[bool]:
     )
 
 
-def living(row: type[S], scope: Scope) -> Select[tuple[S]]:
+def living(row: type[S], scope: Scope) -> Select[S]:
     """Select the living rows of a scope."""
     return select(row).where(within(row, scope))
 

@@ -23,7 +23,7 @@ def beat(session: Session, worker_id: str, process_id: int) -> None:
         session.add(WorkerRow(id=worker_id, process_id=process_id))
         session.execute(delete(WorkerRow).where(WorkerRow.beat_at < now_ms() - 86_400_000))
     else:
-        row.beat_at = now_ms()  # type: ignore[assignment]
+        row.beat_at = now_ms()
 
 
 def leave(session: Session, worker_id: str) -> None:

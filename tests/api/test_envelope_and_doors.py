@@ -42,7 +42,9 @@ ANONYMOUS = [
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES_WITH_KEY)
-@pytest.mark.parametrize("header", [None, "Bearer ", "Bearer sk_wrong", "Basic abc", "sk_tests_only", "Bearer sk_x\u00fc"])
+@pytest.mark.parametrize(
+    "header", [None, "Bearer ", "Bearer sk_wrong", "Basic abc", "sk_tests_only", "Bearer sk_x\u00fc"]
+)
 def test_without_a_good_key_every_route_answers_401(server, method, path, header):
     headers = {"Authorization": header.encode("latin-1")} if header is not None else {}
     response = server.client.request(method, "/v1" + path, headers=headers)
@@ -71,7 +73,9 @@ def test_an_unknown_namespace_answers_404(server, method, path):
     assert error["code"] == "namespace_not_found"
 
 
-@pytest.mark.parametrize(("method", "path"), [pair for pair in NAMESPACED if pair[1].count("/") > 1 or pair[0] == "DELETE"])
+@pytest.mark.parametrize(
+    ("method", "path"), [pair for pair in NAMESPACED if pair[1].count("/") > 1 or pair[0] == "DELETE"]
+)
 def test_unknown_ids_answer_404_and_say_what_is_missing(api, method, path):
     if path == "/buckets/list":
         return
@@ -110,7 +114,11 @@ def test_the_namespace_may_stand_in_the_body_by_name_or_id(server, api):
         (b'{"bucket_name": 5}', 422, "validation_failed"),
         (b'{"bucket_name": ""}', 422, "validation_failed"),
         (b'{"bucket_name": "b", "bucket_schema": []}', 422, "validation_failed"),
-        (b'{"bucket_name": "b", "bucket_schema": {"properties": {"x": {"type": "nonsense"}}}}', 422, "validation_failed"),
+        (
+            b'{"bucket_name": "b", "bucket_schema": {"properties": {"x": {"type": "nonsense"}}}}',
+            422,
+            "validation_failed",
+        ),
     ],
 )
 def test_bad_bodies_are_refused_with_a_code_and_never_with_500(api, content, status, code):
@@ -143,7 +151,9 @@ def test_every_route_is_served_at_v1_at_api_v1_and_bare(server, prefix):
 
 
 def test_unknown_keys_are_ignored_and_named(api):
-    made = api.ok("POST", "/buckets", {"bucket_name": "b", "colour": "red", "organization_id": "org_evil", "state": "x"})
+    made = api.ok(
+        "POST", "/buckets", {"bucket_name": "b", "colour": "red", "organization_id": "org_evil", "state": "x"}
+    )
     assert [warning for warning in made["warnings"] if "colour" in warning]
     assert "org_evil" not in str(api.ok("GET", "/buckets/b"))
 
@@ -154,7 +164,8 @@ def test_an_empty_body_means_an_empty_object(api):
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=1001", "limit=abc", "offset=-1", "offset=10001", "page=0", "cursor=nonsense", "limit=1.5"]
+    "query",
+    ["limit=0", "limit=1001", "limit=abc", "offset=-1", "offset=10001", "page=0", "cursor=nonsense", "limit=1.5"],
 )
 def test_pages_out_of_range_are_refused(api, query):
     assert api.refused(422, "GET", f"/buckets?{query}")["type"] == "ValidationError"

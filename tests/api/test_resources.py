@@ -128,7 +128,9 @@ def test_lists_walk_through_all_by_cursor_and_by_offset(api):
     ids = set(api.objects(bucket, [{"body": str(number)} for number in range(25)]))
     seen, cursor = [], None
     while True:
-        page = api.ok("POST", f"/buckets/{bucket}/objects/list", {"limit": 10, **({"cursor": cursor} if cursor else {})})
+        page = api.ok(
+            "POST", f"/buckets/{bucket}/objects/list", {"limit": 10, **({"cursor": cursor} if cursor else {})}
+        )
         seen += [one["object_id"] for one in page["results"]]
         cursor = page["pagination"]["next_cursor"]
         if cursor is None:
@@ -176,7 +178,11 @@ def test_the_seed_request_is_accepted_as_written(server, api):
 def test_collections_that_cannot_be_are_refused(api, changes, status, code):
     bucket = api.bucket()
     extractor = {"feature_extractor_name": "text_extractor", "version": "v1"}
-    body = {"collection_name": "parts", "source": {"type": "bucket", "bucket_ids": [bucket]}, "feature_extractor": extractor}
+    body = {
+        "collection_name": "parts",
+        "source": {"type": "bucket", "bucket_ids": [bucket]},
+        "feature_extractor": extractor,
+    }
     assert api.refused(status, "POST", "/collections", {**body, **changes})["code"] == code
 
 
@@ -194,7 +200,11 @@ def test_collections_that_cannot_be_are_refused(api, changes, status, code):
 def test_wrong_extractor_parameters_are_refused_at_creation(api, parameters):
     bucket = api.bucket()
     extractor = {"feature_extractor_name": "text_extractor", "version": "v1", "parameters": parameters}
-    body = {"collection_name": "parts", "source": {"type": "bucket", "bucket_ids": [bucket]}, "feature_extractor": extractor}
+    body = {
+        "collection_name": "parts",
+        "source": {"type": "bucket", "bucket_ids": [bucket]},
+        "feature_extractor": extractor,
+    }
     error = api.refused(422, "POST", "/collections", body)
     assert "parameters" in str(error["details"]["validation_errors"][0]["location"])
 
@@ -203,7 +213,11 @@ def test_parameters_of_another_extractor_are_ignored_with_a_warning(api):
     bucket = api.bucket()
     parameters = {"extractor_type": "audio_fingerprint_extractor", "segment_duration_sec": 5.0}
     extractor = {"feature_extractor_name": "text_extractor", "version": "v1", "parameters": parameters}
-    body = {"collection_name": "parts", "source": {"type": "bucket", "bucket_ids": [bucket]}, "feature_extractor": extractor}
+    body = {
+        "collection_name": "parts",
+        "source": {"type": "bucket", "bucket_ids": [bucket]},
+        "feature_extractor": extractor,
+    }
     made = api.ok("POST", "/collections", body)
     assert any("audio_fingerprint_extractor" in warning for warning in made["warnings"])
 
@@ -212,10 +226,16 @@ def test_an_input_that_cannot_be_inferred_is_asked_for(api):
     schema = {"properties": {"title": {"type": "string"}, "summary": {"type": "string"}}}
     bucket = api.ok("POST", "/buckets", {"bucket_name": "b", "bucket_schema": schema})["bucket_id"]
     extractor = {"feature_extractor_name": "text_extractor", "version": "v1"}
-    body = {"collection_name": "parts", "source": {"type": "bucket", "bucket_ids": [bucket]}, "feature_extractor": extractor}
+    body = {
+        "collection_name": "parts",
+        "source": {"type": "bucket", "bucket_ids": [bucket]},
+        "feature_extractor": extractor,
+    }
     assert api.refused(422, "POST", "/collections", body)["code"] == "input_mapping_needed"
     body["feature_extractor"]["input_mappings"] = {"text": "$.payload.summary"}
-    made = api.ok("POST", "/collections", {**body, "feature_extractor": {**extractor, "input_mappings": {"text": "summary"}}})
+    made = api.ok(
+        "POST", "/collections", {**body, "feature_extractor": {**extractor, "input_mappings": {"text": "summary"}}}
+    )
     assert made["feature_extractor"]["input_mappings"] == {"text": "summary"}
 
 
@@ -329,7 +349,10 @@ def test_a_retriever_that_could_never_run_is_refused(api):
         ({"stage_id": "nonsense", "parameters": {}}, "unknown_stage"),
         ({"stage_id": "rerank", "parameters": {}}, "not_offered"),
         ({"stage_id": "limit", "parameters": {"limit": 0}}, "stage_parameters_wrong"),
-        ({"stage_id": "attribute_filter", "parameters": {"field": "a", "operator": "like", "value": 1}}, "unknown_operator"),
+        (
+            {"stage_id": "attribute_filter", "parameters": {"field": "a", "operator": "like", "value": 1}},
+            "unknown_operator",
+        ),
         ({"stage_id": "feature_search", "parameters": {"query": "{{NONSENSE.x}}"}}, "unknown_template_name"),
     ):
         error = api.refused(422, "POST", "/retrievers", {"retriever_name": "r", "stages": [stage]})
@@ -345,7 +368,10 @@ def test_a_query_of_another_width_or_an_unknown_feature_is_refused(api):
     stage = {"stage_id": "feature_search", "parameters": {"query": [0.1, 0.2]}}
     error = api.refused(422, "POST", "/retrievers/execute", {"stages": [stage]})
     assert error["code"] == "dimension_mismatch"
-    stage = {"stage_id": "feature_search", "parameters": {"query": "x", "feature_uri": "mixpeek://text_extractor@v1/other"}}
+    stage = {
+        "stage_id": "feature_search",
+        "parameters": {"query": "x", "feature_uri": "mixpeek://text_extractor@v1/other"},
+    }
     error = api.refused(422, "POST", "/retrievers/execute", {"stages": [stage]})
     assert error["code"] == "unknown_feature"
     assert "standin_v1" in error["message"]

@@ -7,9 +7,11 @@ from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
 from api.app import create_app
+from cli import secrets
 from cli.wiring import House
 from domain.errors import Unavailable
 from domain.ids import document_id
+from extractors.text_embedding import models
 from storage.database import now_ms
 from storage.tables import counters, items, tombstones, vectors
 from storage.tables.documents import DocumentRow
@@ -313,8 +315,6 @@ def test_a_deleted_bucket_leaves_no_points_rows_or_blobs(shop):
 
 def test_missing_weights_make_a_batch_wait_with_a_name_and_not_fail(shop):
     # The stand-in's files are moved away, as if they had never been downloaded.
-    from extractors.text_embedding import models
-
     folder = models.require("openpeek/standin").folder
     weights = folder / "model.safetensors"
     content = weights.read_bytes()
@@ -337,8 +337,6 @@ def test_missing_weights_make_a_batch_wait_with_a_name_and_not_fail(shop):
 
 
 def test_a_large_backlog_does_not_starve_another_organization(shop, still_house):
-    from cli import secrets
-
     house, api = still_house
     key = secrets.create_organization(house.storage.database, house.secrets, f"other-{shop.bucket}")
     other = Api(api.client, key).fresh()
@@ -352,8 +350,6 @@ def test_a_large_backlog_does_not_starve_another_organization(shop, still_house)
 
 
 def test_one_organization_sees_nothing_of_another(shop, still_house):
-    from cli import secrets
-
     house, api = still_house
     stranger = Api(api.client, secrets.create_organization(house.storage.database, house.secrets, f"x-{shop.bucket}"))
     batch = shop.submit("secret")
