@@ -209,7 +209,8 @@ class TextEmbedding:
                 f"The query has {tokens} tokens; {self._model.model_id} reads {self._model.max_tokens}. Shorten it."
             )
             raise Invalid(message, code="query_too_long", location=("body", "inputs"))
-        return self.fit(encoder.encode([prefixed]))[0]
+        vector: Vectors = self.fit(encoder.encode([prefixed]))[0]
+        return vector
 
     def fit(self, vectors: Vectors) -> Vectors:
         """Return float32[n, dimensions]: cut first, then normalised (Matryoshka)."""

@@ -40,6 +40,7 @@ class Fitter:
         self._prefix = prefix
         self._limit = limit
         self._language = language
+        self._least = self.count([""])[0]
         self._window = limit * 4
 
     def count(self, texts: Sequence[str]) -> list[int]:
@@ -49,6 +50,8 @@ class Fitter:
     def fit(self, text: str, spans: Sequence[Span]) -> list[Span]:
         """Return spans that fit; one that is too long becomes several, which together are the whole of it.
 
+        Of spans that overlap and must be cut, a piece that brings nothing new is left out.
+
         Raises:
             ObjectFailed: a single character has more tokens than the model reads.
         """
@@ -57,7 +60,8 @@ class Fitter:
         fits = {id(span) for span, tokens in zip(short, counts, strict=True) if tokens <= self._limit}
         fitted: list[Span] = []
         for span in spans:
-            fitted.extend([span] if id(span) in fits else self._cut(text, span))
+            pieces = [span] if id(span) in fits else self._cut(text, span)
+            fitted.extend(piece for piece in pieces if not fitted or piece.end > fitted[-1].end)
         return fitted
 
     def truncate(self, text: str, span: Span) -> Span:
@@ -104,16 +108,18 @@ class Fitter:
                 return end
             self._window = 2 * (stop - start)
             stop = min(end, start + self._window)
-        self._window = max(16, 3 * reached // 2)  # the next window is as long as this one should have been
         longest = _whole_cluster(text, start, start + reached)
-        while longest > start and not self._fits(text[start:longest]):
-            shorter = start + int((longest - start) * 0.97)
+        while longest > start and (tokens := self.count([text[start:longest]])[0]) > self._limit:
+            # Offsets may be coarse, where a tokenizer joins many unknown characters to one: shrink in proportion.
+            share = min(0.97, max(0, self._limit - self._least) / max(1, tokens - self._least))
+            shorter = start + int((longest - start) * share)
             longest = min(longest - 1, _whole_cluster(text, start, shorter))
+        self._window = max(16, 3 * (longest - start) // 2)  # the next window is as long as this one should have been
         if longest > start:
             return longest
         if not self._fits(text[start]):
             message = (
-                f"The single character U+{ord(text[start]):04X} has more tokens than the {self._limit} of the model."
+                f"The character U+{ord(text[start]):04X} alone has more tokens than the {self._limit} of the model."
             )
             raise ObjectFailed(message, code="TEXT_TOO_LONG")
         return start + 1

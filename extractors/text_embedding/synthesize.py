@@ -29,8 +29,8 @@ def synthesize(
 ) -> Path:
     """Write config.json, model.safetensors and tokenizer.json into a folder; return it.
 
-    The same seed and sizes give the same bytes. The weights of the router are drawn wide enough that experts
-    differ, so that a mistake in routing is seen. The real model has layers=12, width=768, heads=12, inner=3072,
+    The same seed and sizes give the same bytes. The weights before the activation and of the router
+    are drawn wide, so that a mistake in either is seen. The real model has layers=12, width=768, heads=12, inner=3072,
     experts=8, vocabulary=250048.
 
     Args:
@@ -61,6 +61,8 @@ def synthesize(
             tensors[name] = drawn.mul_(0.1).add_(1.0 if name.endswith("weight") else 0.0)
         elif "router" in name:
             tensors[name] = drawn.mul_(0.5)
+        elif name.endswith(("fc1.weight", ".w1")):
+            tensors[name] = drawn.mul_(2 * shape[-1] ** -0.5)
         else:
             tensors[name] = drawn.mul_(0.2 if name.endswith("bias") else shape[-1] ** -0.5)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
