@@ -14,8 +14,10 @@ What a condition means is decided here, by `matches`; the other evaluators are t
 * A string in the *filter* that is written as a number or as true/false also matches such a value, because
   templates and query strings bring strings. A string in the *document* is never taken for a number.
 * `contains` looks for a part of a string, or for an element of a list; it folds case unless `case_sensitive`.
+* NOT holds if none of its members holds. A group without members holds, an empty OR too: nothing was asked.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +30,9 @@ from domain.json_types import MISSING, Json, lookup
 MAX_CLAUSES: Final = 100
 MAX_DEPTH: Final = 8
 MAX_LIST: Final = 1_000
-_NUMBER: Final = re.compile(r"[+-]?(\d{1,300}(\.\d{0,300})?|\.\d{1,300})([eE][+-]?\d{1,3})?")
+MAX_PATH: Final = 512
+MAX_STEPS: Final = 16  # databases must try every way to read the dots of a path
+_NUMBER: Final = re.compile(r"[+-]?(\d{1,300}(\.\d{0,300})?|\.\d{1,300})([eE][+-]?\d{1,3})?", re.ASCII)
 _NOT_YET: Final = frozenset(
     {"starts_with", "ends_with", "regex", "text", "phrase", "words", "geo_radius", "geo_bounding_box", "geo_polygon"}
 )
@@ -175,8 +179,9 @@ def _parse(raw: Json, location: tuple[str | int, ...], *, case_sensitive: bool, 
 
 def _condition(raw: Mapping[str, Json], location: tuple[str | int, ...], *, case_sensitive: bool) -> Condition:
     path, name, value = raw.get("field"), raw.get("operator") or "eq", raw.get("value")
-    if not isinstance(path, str) or not 0 < len(path) <= 512:  # noqa: PLR2004
-        raise Invalid("field must be a dotted path of 1 to 512 characters.", location=(*location, "field"))
+    if not isinstance(path, str) or not 0 < len(path) <= MAX_PATH or path.count(".") >= MAX_STEPS:
+        message = f"field must be a dotted path of 1 to {MAX_PATH} characters and at most {MAX_STEPS} steps."
+        raise Invalid(message, location=(*location, "field"))
     if not isinstance(name, str) or name not in Operator.__members__.values():
         offered = ", ".join(Operator)
         soon = " It is not offered yet." if str(name) in _NOT_YET else ""
@@ -221,7 +226,15 @@ def as_number(value: Scalar) -> float | None:
         return None
     if isinstance(value, str):
         return float(value) + 0.0 if _NUMBER.fullmatch(value) else None
-    return float(value) + 0.0  # -0.0 becomes 0.0
+    return _double(value) + 0.0  # -0.0 becomes 0.0
+
+
+def _double(value: float) -> float:
+    """Return a number as the nearest 64-bit float, which is infinite for integers beyond its range."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def as_boolean(value: Scalar) -> bool | None:
@@ -267,7 +280,7 @@ def _equal(stored: object, wanted: Scalar) -> bool:
     if isinstance(stored, bool):
         return stored is as_boolean(wanted)
     if isinstance(stored, int | float):
-        return float(stored) == as_number(wanted)
+        return _double(stored) == as_number(wanted)
     return isinstance(stored, str) and stored == wanted
 
 
@@ -277,7 +290,7 @@ def _ordered(stored: object, operator: Operator, wanted: Scalar) -> bool:
     if isinstance(stored, str):
         left, right = stored, wanted if isinstance(wanted, str) else None
     elif isinstance(stored, int | float) and not isinstance(stored, bool):
-        left, right = float(stored), as_number(wanted)
+        left, right = _double(stored), as_number(wanted)
     else:
         return False
     if right is None:
