@@ -120,12 +120,16 @@ class FileBlobs:
     @contextlib.contextmanager
     def _opened_root(self) -> Iterator[int]:
         self._prepare()
-        with _told(), _descriptor(self._folder, _FOLDER) as root:
+        with _told():
+            root = os.open(self._folder, _FOLDER)
+        try:
             yield root
+        finally:
+            os.close(root)
 
     def _file(self, key: str) -> BinaryIO:
         shard, name = _place(key)
-        with self._opened_root() as root:
+        with self._opened_root() as root, _told():
             try:
                 with _opened_shard(root, shard) as folder:
                     return os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "rb")
