@@ -5,6 +5,7 @@ bits. Sorting by id is sorting by creation time to the millisecond, and nobody c
 A derived id is a hash of what it stands for, so running a job twice writes the same rows and points.
 """
 
+import base64
 import hashlib
 import os
 import time
@@ -13,23 +14,20 @@ from typing import Final, Literal
 
 Prefix = Literal["org", "usr", "key", "ns", "bkt", "obj", "blob", "col", "btch", "task", "ret", "exec", "req"]
 
-_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_CROCKFORD: Final = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
 _POINTS: Final = uuid.UUID("6f70656e-7065-656b-8000-706f696e7473")
 
 
-def _base32(value: int, length: int) -> str:
-    characters = []
-    for _ in range(length):
-        value, digit = divmod(value, 32)
-        characters.append(_ALPHABET[digit])
-    return "".join(reversed(characters))
+def _base32(value: int) -> str:
+    """Return 26 characters for 128 bits: the standard library's base 32 in Crockford's alphabet, zeros cut off."""
+    return base64.b32encode(value.to_bytes(20)).translate(_CROCKFORD)[-26:].decode()
 
 
 def new_id(prefix: Prefix) -> str:
     """Return a fresh id such as ``obj_06b…``: 128 bits, time-ordered, unguessable."""
     milliseconds = time.time_ns() // 1_000_000
     value = (milliseconds & (2**48 - 1)) << 80 | int.from_bytes(os.urandom(10))
-    return f"{prefix}_{_base32(value, 26)}"
+    return f"{prefix}_{_base32(value)}"
 
 
 def digest(*parts: str) -> bytes:
@@ -45,7 +43,7 @@ def digest(*parts: str) -> bytes:
 def document_id(collection_id: str, source_id: str, extractor_id: str, part: int) -> str:
     """Return the id of one part of one source in one collection: the same on every run."""
     value = int.from_bytes(digest(collection_id, source_id, extractor_id, str(part))[:16])
-    return f"doc_{_base32(value, 26)}"
+    return f"doc_{_base32(value)}"
 
 
 def point_id(organization_id: str, namespace_id: str, document_id: str) -> str:

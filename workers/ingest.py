@@ -106,9 +106,9 @@ def _work_on(
     runtime: Runtime, taken: Claim, collection: CollectionRow, extractor: Extractor, progress: Progress
 ) -> None:
     try:
-        written = _extract(runtime, taken, collection, extractor, progress)
+        written, embedded = _extract(runtime, taken, collection, extractor, progress)
         faults.point("after_embed")
-        points_stand = _index(runtime, taken, collection, extractor, written)
+        points_stand = _index(runtime, taken, collection, fit_each(extractor, embedded), written)
         faults.point("after_upsert")
     except (WeightsMissing, WeightsBroken) as error:
         completion.give_back(runtime, taken)
@@ -131,15 +131,15 @@ def _work_on(
 
 def _extract(
     runtime: Runtime, taken: Claim, collection: CollectionRow, extractor: Extractor, progress: Progress
-) -> dict[int, Written]:
+) -> tuple[dict[int, Written], dict[str, Vector]]:
+    """Return what each item became, and the full-width vector of every text."""
     loaded = sources.load(runtime.storage.database, collection.scope, taken)
     written: dict[int, Written] = {}
     texts: dict[str, str] = {}
     for item_id, source in loaded.items():
         written[item_id] = _extract_one(runtime, collection, extractor, source, texts)
         progress()
-    _embed(runtime, collection, extractor, texts, progress)
-    return written
+    return written, _embed(runtime, collection, extractor, texts, progress)
 
 
 def _extract_one(
@@ -173,10 +173,10 @@ def _key(collection: CollectionRow, extractor: Extractor, text: str | None) -> s
 
 def _embed(
     runtime: Runtime, collection: CollectionRow, extractor: Extractor, texts: dict[str, str], progress: Progress
-) -> None:
+) -> dict[str, Vector]:
     """Embed what no earlier run has embedded, and keep it piece by piece: a killed worker loses one piece."""
     if not texts:
-        return
+        return {}
     with runtime.storage.database.reading() as session:
         known = vectors.find(session, list(texts))
     missing = [key for key in texts if key not in known]
@@ -185,18 +185,20 @@ def _embed(
         embedded = extractor.embed([texts[key] for key in keys], progress)
         with runtime.storage.database.writing() as uow:
             vectors.keep(uow.session, collection.organization_id, dict(zip(keys, embedded, strict=True)))
+        known.update(zip(keys, embedded, strict=True))
         progress()
+    return known
 
 
 def _index(
-    runtime: Runtime, taken: Claim, collection: CollectionRow, extractor: Extractor, written: dict[int, Written]
+    runtime: Runtime, taken: Claim, collection: CollectionRow, fitted: dict[str, Vector], written: dict[int, Written]
 ) -> bool:
     """Write the points, remove surplus ones, and say whether all of ours stand."""
     good = [one for one in written.values() if one.failure is None]
     if collection.spec is None or not good:
         return True
     index, scope = runtime.storage.vectors, collection.scope
-    points = list(_points(runtime, taken, collection, extractor, good))
+    points = list(_points(taken, collection, fitted, good))
     if points:
         index.upsert(scope, collection.spec, points)
     faults.point("before_surplus")
@@ -206,12 +208,8 @@ def _index(
 
 
 def _points(
-    runtime: Runtime, taken: Claim, collection: CollectionRow, extractor: Extractor, written: Sequence[Written]
+    taken: Claim, collection: CollectionRow, fitted: dict[str, Vector], written: Sequence[Written]
 ) -> Iterator[Point]:
-    keys = sorted({key for one in written for key in one.keys if key})
-    with runtime.storage.database.reading() as session:
-        full = vectors.find(session, keys)
-    fitted = fit_each(extractor, full)
     for one in written:
         for part, (fields, key) in enumerate(zip(one.fields, one.keys, strict=True)):
             if key is not None:

@@ -123,6 +123,7 @@ class TextEmbedding:
         self._parameters: TextEmbeddingParameters = parameters
         self._home = models
         self._model = _choose(parameters.model_id, models)
+        self._made_fitter: Fitter | None = None
         self._dimensions = parameters.dimensions or self._model.width
         if not self._model.narrowest <= self._dimensions <= self._model.width:
             allowed = f"{self._model.narrowest} to {self._model.width}"
@@ -237,9 +238,13 @@ class TextEmbedding:
         from extractors.text_embedding.fitting import Fitter  # noqa: PLC0415
         from extractors.text_embedding.tokens import TextTokenizer  # noqa: PLC0415
 
-        located = weights.locate(self._model, self._home)
-        tokenizer = TextTokenizer(located.folder, self._model.model_id)
-        return Fitter(tokenizer, self._model.document_prefix, self._model.max_tokens, self._parameters.language)
+        if self._made_fitter is None:  # 0.1 ms that would otherwise be paid for every source
+            located = weights.locate(self._model, self._home)
+            tokenizer = TextTokenizer(located.folder, self._model.model_id)
+            self._made_fitter = Fitter(
+                tokenizer, self._model.document_prefix, self._model.max_tokens, self._parameters.language
+            )
+        return self._made_fitter
 
     def _encoder(self) -> "Encoder":
         """Return this process' encoder of the model, loaded once however many threads ask."""

@@ -152,8 +152,8 @@ def test_a_late_writer_whose_lease_was_lost_changes_nothing(shop):
     with shop.house.storage.database.reading() as session:
         collection = ingest.collections.get(session, shop.collection)
     extractor = slow.extractor_of(collection)
-    written = ingest._extract(slow, taken, collection, extractor, lambda *_: None)
-    ingest._index(slow, taken, collection, extractor, written)
+    written, embedded = ingest._extract(slow, taken, collection, extractor, lambda *_: None)
+    ingest._index(slow, taken, collection, ingest.fit_each(extractor, embedded), written)
     completion.complete(slow, taken, collection, written)
     assert [(row.id, row.epoch) for row in shop.rows()] == before
     assert shop.states(batch) == ["completed"]
@@ -219,8 +219,8 @@ def test_canceling_in_the_middle_keeps_what_is_done_and_lets_nothing_more_count(
         collection = ingest.collections.get(session, shop.collection)
     runtime = shop.worker()
     extractor = runtime.extractor_of(collection)
-    written = ingest._extract(runtime, taken, collection, extractor, lambda *_: None)
-    ingest._index(runtime, taken, collection, extractor, written)
+    written, embedded = ingest._extract(runtime, taken, collection, extractor, lambda *_: None)
+    ingest._index(runtime, taken, collection, ingest.fit_each(extractor, embedded), written)
     completion.complete(runtime, taken, collection, written)
     assert len(shop.rows()) == 64
     states = shop.states(batch)

@@ -1,0 +1,1 @@
+"""Measurements of the platform. Each prints machine, date, command and medians; RESULTS.md keeps them."""
