@@ -42,6 +42,8 @@ def celery_app(url: str) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         broker_connection_retry_on_startup=True,
+        # Said only because Celery warns of its default. The solo pool notices a lost connection between tasks.
+        worker_cancel_long_running_tasks_on_connection_loss=True,
         broker_transport_options={
             "visibility_timeout": 120,
             # Both are needed: by default what a dead worker held comes back after 100 s, whatever the timeout.
