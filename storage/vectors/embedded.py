@@ -102,14 +102,7 @@ class EdgeIndex:
         with _telling_failures():
             shard = self._shard(spec)
             for version, epoch, group in payload.versions(with_vectors):
-                written = [
-                    edge.Point(
-                        payload.engine_id(scope, point.document_id),
-                        {spec.name: point.vector},
-                        payload.payload(scope, point),
-                    )
-                    for point in group
-                ]
+                written = [_point(scope, spec.name, point) for point in group]
                 shard.engine.update(_Update.upsert_points(written, condition=_fence(version, epoch)))
             self._changed(shard, len(with_vectors))
 
@@ -178,7 +171,7 @@ class EdgeIndex:
                 self._index_ranges(shard, filter)
             request = edge.QueryRequest(
                 limit=limit + _SPARE,
-                query=edge.Query.Nearest(query, using=spec.name),
+                query=edge.Query.Nearest(query, using=spec.name),  # type: ignore[arg-type]
                 filter=edge.Filter(must=must),
                 with_payload=[payload.DOCUMENT],
                 params=edge.SearchParams(
@@ -302,6 +295,11 @@ def _lock(folder: Path) -> int:
 
 def _uuid(scope: Scope, document_id: str) -> Any:
     return uuid.UUID(payload.engine_id(scope, document_id))
+
+
+def _point(scope: Scope, name: str, point: Point) -> edge.Point:
+    vector: Any = point.vector  # arrays are taken as they are; the stub does not say so
+    return edge.Point(payload.engine_id(scope, point.document_id), {name: vector}, payload.payload(scope, point))
 
 
 def _mine(scope: Scope) -> Any:
