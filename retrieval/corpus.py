@@ -41,7 +41,7 @@ class LiveCorpus:
     internal: Callable[[DocumentRow], Fields]
 
     @property
-    def collection_ids(self) -> list[str]:
+    def collection_ids(self) -> Sequence[str]:
         """The ids of the collections."""
         return [row.id for row in self.rows]
 
@@ -83,10 +83,7 @@ class LiveCorpus:
     def _with_feature(self, rows: Sequence[CollectionRow], feature: FeatureURI | str | None) -> list[CollectionRow]:
         """Return the collections that have this feature; without one, those with the only text index there is."""
         with_vectors = [row for row in rows if row.feature_uri is not None]
-        if feature is None:
-            matching = with_vectors
-        else:
-            matching = [row for row in with_vectors if _is_called(row, feature)]
+        matching = [row for row in with_vectors if feature is None or _is_called(row, feature)]
         models = {(row.model_id, row.revision) for row in matching}
         unclear = len(models) > 1 and (feature is None or _is_alias(feature))
         if (matching and not unclear) or (feature is None and not rows):

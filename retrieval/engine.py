@@ -2,22 +2,23 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final
-
-from pydantic import ValidationError
 
 from domain.documents import Document
 from domain.errors import Invalid, OpenPeekError
 from domain.filters import Filter, both, matches, parse
 from domain.json_types import Fields, Json
-from retrieval.contract import Context, Stage
-from retrieval.registry import STAGES
+from retrieval.building import build, check_parameters, located, without_templates
+from retrieval.contract import Category, Context, Stage
+from retrieval.fields import visible
+from retrieval.relaxing import leave_out_optional, map_filters, relax, spell_dynamic
 from retrieval.spelling import StageSpec
-from retrieval.templates import Clock, MissingInput, TemplateWrong, fill, paths_used
+from retrieval.template_calls import Clock
+from retrieval.templates import MissingInput, TemplateWrong, fill, names_used
 
-_FILTER_KEYS: Final = frozenset({"conditions", "filters", "AND", "OR", "NOT"})
+# What templates of stage parameters may name. DOC is for stages that fill templates per document themselves.
+_ROOTS = ("INPUT", "CONTEXT", "STAGE", "SECRET")
 
 
 @dataclass(slots=True)
@@ -41,24 +42,31 @@ class Execution:
 def check(stages: Sequence[StageSpec], input_schema: Mapping[str, Json]) -> None:
     """Refuse at creation what could never run.
 
+    Args:
+        stages: as `retrieval.spelling.read_stages` gives them.
+        input_schema: as `retrieval.inputs.read_schema` gives it; an empty one allows any input.
+
     Raises:
         Invalid: parameters, filters or templates are wrong, or a template names an input that is not declared;
             the location points at the fault.
     """
-    for stage in stages:
-        templated = False
-        for value in (stage.parameters, stage.pre_filters, stage.post_filters):
-            try:
-                used = list(paths_used(value))
-            except TemplateWrong as error:
-                raise _at(error, stage.location) from error
-            templated = templated or bool(used)
-            for root, name in used:
-                if root == "INPUT" and input_schema and name and name not in input_schema:
-                    message = f"The template names the input {name!r}; declared are {', '.join(sorted(input_schema))}."
-                    raise Invalid(message, location=(*stage.location, "parameters"), code="unknown_input")
-        # What a template will bring is not known yet: with one inside, only the rest can be checked.
-        _build(_without_templates(stage) if templated else stage)
+    for written in stages:
+        spec = _spelled(written)
+        parts: tuple[tuple[str, Json], ...] = (
+            ("parameters", spec.parameters), ("pre_filters", spec.pre_filters), ("post_filters", spec.post_filters),
+        )  # fmt: skip
+        for part, value in parts:
+            for used in names_used(value, spec.at(part)):
+                if used.root not in _ROOTS:
+                    message = f"{used.root} means nothing here; there are {', '.join(_ROOTS)}."
+                    raise TemplateWrong(message, location=used.location, code="template_name_not_here")
+                if used.root == "INPUT" and input_schema and used.key and used.key not in input_schema:
+                    known = ", ".join(sorted(input_schema))
+                    message = f"The template names the input {used.key!r}; declared are {known}."
+                    raise Invalid(message[:1_000], location=used.location, code="unknown_input")
+            if part != "parameters":
+                parse(without_templates(value), location=spec.at(part))
+        check_parameters(spec)
 
 
 def execute(
@@ -70,122 +78,129 @@ def execute(
 ) -> Execution:
     """Run a pipeline.
 
+    Args:
+        stages: as `retrieval.spelling.read_stages` gives them.
+        context: the corpus, the inputs and the caller's filter; its warnings become the execution's.
+        clock: tells the time to templates.
+        secrets: what templates find behind SECRET.
+
     Raises:
         Invalid: an input is missing, or parameters are wrong once templates are filled in.
-        Whatever a stage raises that may not be skipped.
+        Exception: whatever a stage raises that may not be skipped.
     """
-    execution = Execution([], warnings=context.warnings)
-    names: dict[str, Json] = {"INPUT": dict(context.inputs), "CONTEXT": {}, "STAGE": {}, "SECRET": dict(secrets or {})}
+    run = _Run(Execution([], warnings=context.warnings), context, clock, dict(secrets or {}))
     began = time.perf_counter()
-    own_filter = context.filter
-    for index, spec in enumerate(stages):
+    for spec in stages:
+        run.stage(spec)
+    run.execution.total_ms = _milliseconds(began)
+    return run.execution
+
+
+@dataclass(slots=True)
+class _Run:
+    """One execution on its way. ``fetched`` says that some stage has begun the list of documents."""
+
+    execution: Execution
+    context: Context
+    clock: Clock
+    secrets: dict[str, Json]
+    statistics: dict[str, Json] = field(default_factory=dict)
+    fetched: bool = False
+
+    def stage(self, spec: StageSpec) -> None:
+        """Run one stage and keep its statistics; skip it if it fails and may."""
+        execution = self.execution
         started, before = time.perf_counter(), len(execution.documents)
+        own_filter = self.context.filter
         try:
-            execution.documents = _run(spec, execution, context, names, clock, first=index == 0)
-        except OpenPeekError as error:
+            execution.documents = self._documents(spec)
+        except Exception as error:
             if spec.on_error != "skip":
                 raise
+            # What a stranger's stage raises may hold anything, so only its kind is told.
+            reason = error.message if isinstance(error, OpenPeekError) else f"It failed with {type(error).__name__}."
             execution.degraded.append(
-                {"resource": spec.name, "reason": error.message, "next_step": "Skipped, as on_error says."}
+                {"resource": spec.name, "reason": reason, "next_step": "The stage was skipped, as its on_error says."}
             )
         finally:
-            context.filter = own_filter
+            self.context.filter = own_filter
         after = len(execution.documents)
-        execution.stages[spec.name] = {
+        statistics: Fields = {
             "input_count": before,
             "output_count": after,
-            "duration_ms": round((time.perf_counter() - started) * 1000, 3),
+            "duration_ms": _milliseconds(started),
             "efficiency": round(after / before, 4) if before else 1.0,
-            **context.details.get(spec.name, {}),
+            **self.context.details.get(spec.name, {}),
         }
-    execution.total_ms = round((time.perf_counter() - began) * 1000, 3)
-    return execution
+        execution.stages[spec.name] = statistics
+        self.statistics[spec.name] = statistics
+        if spec.output_alias:
+            self.statistics[spec.output_alias] = statistics
+
+    def _documents(self, written: StageSpec) -> list[Document]:
+        spec = self._filled(written)
+        before = parse(spec.pre_filters, location=spec.at("pre_filters"))
+        after = parse(spec.post_filters, location=spec.at("post_filters"))
+        stage, warnings = build(spec, spec.parameters)
+        self.context.warnings += warnings
+        documents = self.execution.documents
+        if not self.fetched:
+            self.context.filter = both(self.context.filter, before)
+        elif before is not None:
+            documents = _keep(before, documents)
+        documents = stage.run(list(documents), self.context, first=not self.fetched)
+        self.fetched = self.fetched or bool(documents) or _fetches(stage)
+        return documents if after is None else _keep(after, documents)
+
+    def _filled(self, written: StageSpec) -> StageSpec:
+        """Return a stage with its templates filled in, without what depends on inputs that were not given."""
+        names: dict[str, Json] = {
+            "INPUT": dict(self.context.inputs), "CONTEXT": {}, "STAGE": self.statistics, "SECRET": self.secrets,
+        }  # fmt: skip
+
+        def missing(value: Json) -> str | None:
+            try:
+                fill(value, names, clock=self.clock)
+            except MissingInput as error:
+                return error.message
+            except TemplateWrong:
+                return None  # told, with its location, when the stage is filled in
+            return None
+
+        spec = _spelled(written)
+        dropped = self.execution.relaxations
+        parameters = map_filters(spec.parameters, lambda wanted: relax(wanted, missing, dropped))
+        filled = fill(leave_out_optional(parameters, missing), names, clock=self.clock, location=spec.at("parameters"))
+        assert isinstance(filled, dict)
+        before, after = (
+            fill(relax(wanted, missing, dropped), names, clock=self.clock, location=spec.at(part))
+            for part, wanted in (("pre_filters", spec.pre_filters), ("post_filters", spec.post_filters))
+        )
+        return replace(spec, parameters=filled, pre_filters=before, post_filters=after)
 
 
-def _run(
-    spec: StageSpec, execution: Execution, context: Context, names: Mapping[str, Json], clock: Clock, *, first: bool
-) -> list[Document]:
-    def filled(value: Json, *inside: str) -> Json:
-        relaxed = _relax(value, names, clock, execution) if inside else value
-        return fill(relaxed, names, clock=clock, location=(*spec.location, *inside))
-
-    parameters: Fields = {
-        key: filled(value, key)
-        if key in _FILTER_KEYS
-        else fill(value, names, clock=clock, location=(*spec.location, key))
-        for key, value in spec.parameters.items()
-    }
-    before = parse(filled(spec.pre_filters, "pre_filters"), location=(*spec.location, "pre_filters"))
-    after = parse(filled(spec.post_filters, "post_filters"), location=(*spec.location, "post_filters"))
-    stage = _build(spec, parameters)
-    context.filter = both(context.filter, before)
-    documents = execution.documents
-    if before is not None and not first:
-        documents = _keep(before, documents)
-    documents = stage.run(documents, context, first=first)
-    return documents if after is None else _keep(after, documents)
+def _fetches(stage: Stage) -> bool:
+    """Say whether a stage begins the list, so that an empty one after it means that nothing was found."""
+    return stage.category is Category.FILTER
 
 
 def _keep(wanted: Filter, documents: Sequence[Document]) -> list[Document]:
-    return [document for document in documents if matches(wanted, document.fields)]
+    return [document for document in documents if matches(wanted, visible(document))]
 
 
-def _relax(value: Json, names: Mapping[str, Json], clock: Clock, execution: Execution) -> Json:
-    """Drop conditions whose input was not given, and say so."""
-    if isinstance(value, list):
-        kept = [_relax(item, names, clock, execution) for item in value]
-        return [item for item in kept if item is not None]
-    if not isinstance(value, dict):
-        return value
-    if "field" in value and ("value" in value or "operator" in value):
-        try:
-            fill(value.get("value"), names, clock=clock)
-        except MissingInput as error:
-            execution.relaxations.append({"field": str(value.get("field")), "reason": error.message})
-            return None
-        return value
-    relaxed = {key: _relax(item, names, clock, execution) for key, item in value.items()}
-    return {key: item for key, item in relaxed.items() if item is not None or value[key] is None}
-
-
-def _build(spec: StageSpec, parameters: Fields | None = None) -> Stage:
-    plugin = STAGES.require(spec.stage_id)
-    given = spec.parameters if parameters is None else parameters
-    where = (*spec.location, "parameters")
+def _spelled(spec: StageSpec) -> StageSpec:
+    """Return a stage in which dynamic values of filters are templates."""
     try:
-        return plugin(plugin.Parameters.model_validate(given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        message = f"{spec.name}: {'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"
-        raise Invalid(message, location=(*where, *first["loc"]), code="stage_parameters_wrong") from error
+        parameters = map_filters(spec.parameters, spell_dynamic)
     except Invalid as error:
-        raise _at(error, where) from error
+        raise located(error, spec.at("parameters")) from error
+    assert isinstance(parameters, dict)
+    try:
+        before, after = spell_dynamic(spec.pre_filters), spell_dynamic(spec.post_filters)
+    except Invalid as error:
+        raise located(error, spec.location) from error
+    return replace(spec, parameters=parameters, pre_filters=before, post_filters=after)
 
 
-def _at(error: Invalid, location: tuple[str | int, ...]) -> Invalid:
-    """Return the same error, located inside the stage."""
-    inner = tuple(part for part in error.location if part not in {"body", "filters"})
-    return Invalid(error.message, location=(*location, *inner), code=error.code)
-
-
-def _without_templates(spec: StageSpec) -> StageSpec:
-    def strip(value: Json) -> Any:
-        if isinstance(value, dict):
-            return {key: strip(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [strip(item) for item in value]
-        return "template" if isinstance(value, str) and "{{" in value else value
-
-    def is_plain(value: Json) -> bool:
-        return "{{" not in str(value)
-
-    # A whole parameter that is a template could become anything; texts with one inside stay texts.
-    parameters = {
-        key: strip(value) for key, value in spec.parameters.items() if is_plain(value) or isinstance(value, dict | list)
-    }
-    query = spec.parameters.get("query", spec.parameters.get("input"))
-    if isinstance(query, str) and not is_plain(query):
-        parameters["query"] = "template"
-    return StageSpec(
-        spec.name, spec.stage_id, parameters, None, None, spec.on_error, spec.output_alias, spec.location
-    )  # fmt: skip
+def _milliseconds(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 3)

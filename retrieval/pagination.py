@@ -9,43 +9,52 @@ import orjson
 
 from domain.documents import Document
 from domain.errors import Invalid
+from domain.ids import digest
 from domain.json_types import Fields, Json
 
 _WHERE: Final = ("body", "pagination")
 _MOST: Final = 500
+_LAST_PAGE: Final = 100_000
 
 
 def cut(
-    documents: Sequence[Document], asked: Mapping[str, Json] | None, *, limit: int | None, default: int = 10
+    documents: Sequence[Document],
+    asked: Mapping[str, Json] | None,
+    *,
+    limit: int | None,
+    default: int = 10,
+    about: str = "",
 ) -> tuple[list[Document], Fields]:
-    """Return one page and its description; ``total`` counts what was computed before the cut.
+    """Return one page and its description; ``total`` counts what was computed before the cut. Order is kept.
 
     Args:
+        documents: all that the pipeline found.
         asked: the explicit pagination, which wins; its ``method`` defaults to cursor, or offset by its keys.
         limit: the body's limit, which sizes the default cursor pagination.
+        default: the size where nobody asked for one.
+        about: what was asked, as a text; a cursor only goes on with what it was given out for.
 
     Raises:
-        Invalid: a number is out of range, a cursor is not ours, or the method is not offered.
+        Invalid: a number is out of range, a cursor is not ours or of another query, or the method is not offered.
     """
     asked = asked or {}
     method = asked.get("method") or ("offset" if "page_number" in asked else "cursor")
     if method == "offset":
         size = _number(asked, "page_size", limit or default)
-        number = _number(asked, "page_number", 1, most=100_000)
+        number = _number(asked, "page_number", 1, most=_LAST_PAGE)
         start = (number - 1) * size
-        page = list(documents[start : start + size])
-        about: Fields = {"method": "offset", "page_number": number, "page_size": size}
+        shown: Fields = {"method": "offset", "page_number": number, "page_size": size}
         more = start + size < len(documents)
     elif method == "cursor":
         size = _number(asked, "limit", limit or default)
-        start = _decode(asked.get("cursor"))
-        page = list(documents[start : start + size])
+        start = _decode(asked.get("cursor"), about)
         more = start + size < len(documents)
-        about = {"method": "cursor", "limit": size, "cursor": _encode(start + size) if more else None}
+        shown = {"method": "cursor", "limit": size, "cursor": _encode(start + size, about) if more else None}
     else:
         message = f"Pagination by {str(method)[:40]!r} is not offered yet; use offset or cursor."
         raise Invalid(message, location=(*_WHERE, "method"), code="not_offered")
-    return page, {**about, "returned": len(page), "total": len(documents), "has_next": more}
+    page = list(documents[start : start + size])
+    return page, {**shown, "returned": len(page), "total": len(documents), "has_next": more}
 
 
 def _number(asked: Mapping[str, Json], name: str, default: int, *, most: int = _MOST) -> int:
@@ -56,18 +65,27 @@ def _number(asked: Mapping[str, Json], name: str, default: int, *, most: int = _
     return value
 
 
-def _encode(start: int) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps(["page", start])).decode().rstrip("=")
+def _fingerprint(about: str) -> str:
+    return digest(about)[:6].hex()
 
 
-def _decode(cursor: Json) -> int:
+def _encode(start: int, about: str) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([_fingerprint(about), start])).decode().rstrip("=")
+
+
+def _decode(cursor: Json, about: str) -> int:
     if cursor is None or cursor == "":
         return 0
+    mark, start = None, None
     try:
-        kind, start = orjson.loads(base64.urlsafe_b64decode(str(cursor) + "=" * (-len(str(cursor)) % 4)))
+        if isinstance(cursor, str):
+            mark, start = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (binascii.Error, ValueError, TypeError):
-        kind, start = None, None
-    if kind != "page" or not isinstance(start, int) or start < 0:
+        start = None
+    if not isinstance(mark, str) or isinstance(start, bool) or not isinstance(start, int) or start < 0:
         message = "This cursor was not given out by this server. Start again without one."
         raise Invalid(message, location=(*_WHERE, "cursor"), code="cursor_malformed")
+    if mark != _fingerprint(about):
+        message = "This cursor belongs to another query. Start again without one."
+        raise Invalid(message, location=(*_WHERE, "cursor"), code="cursor_of_another_query")
     return start

@@ -6,7 +6,7 @@ oldest  {"type": "feature_search", …parameters}
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from domain.errors import Invalid
@@ -14,18 +14,31 @@ from domain.json_types import Fields, Json
 from retrieval.registry import STAGES
 
 MAX_STAGES: Final = 20
+_LONGEST_NAME: Final = 100
+# Names that older pages of the contract use.
 _RETIRED: Final = {
     "hybrid_search": "feature_search",
     "semantic_search": "feature_search",
     "knn_search": "feature_search",
-    "filter": "attribute_filter",
     "feature_filter": "feature_search",
+    "filter": "attribute_filter",
 }
 _NOT_BUILT: Final = frozenset(
-    """llm_filter query_expand agent_search sort_relevance rerank maxsim_rerank mmr score_normalize sample deduplicate
-    aggregate summarize group_by cluster json_transform rag_prepare unwind api_call sql_lookup web_scrape
-    external_web_search external_reverse_image code_execution cross_compare llm_enrich taxonomy_enrich document_enrich
-    agentic_enrich traverse_edge moment_group""".split()
+    {
+        *("llm_filter", "query_expand", "agent_search"),
+        *("sort_relevance", "rerank", "maxsim_rerank", "mmr", "score_normalize"),
+        *("sample", "deduplicate", "aggregate", "summarize", "group_by", "cluster"),
+        *("json_transform", "rag_prepare", "unwind", "api_call", "sql_lookup", "web_scrape"),
+        *("external_web_search", "external_reverse_image", "code_execution", "cross_compare"),
+        *("llm_enrich", "taxonomy_enrich", "document_enrich", "agentic_enrich"),
+        *("traverse_edge", "moment_group"),
+    }
+)
+_NO_PARAMETERS: Final = frozenset(
+    {
+        *("type", "stage_id", "stage_name", "stage_type", "config", "parameters", "version"),
+        *("pre_filters", "post_filters", "on_error", "output_alias", "batch_size"),
+    }
 )
 
 
@@ -34,7 +47,10 @@ class StageSpec:
     """A stage as it is stored and shown.
 
     Attributes:
-        location: where the caller wrote it, for messages.
+        parameters: as written; templates in them are filled in when the stage runs.
+        on_error: error or skip.
+        location: where the caller wrote the stage, for messages.
+        inside: what leads from there to the parameters.
     """
 
     name: str
@@ -45,6 +61,13 @@ class StageSpec:
     on_error: str
     output_alias: str | None
     location: tuple[str | int, ...]
+    inside: tuple[str, ...] = ("config", "parameters")
+
+    def at(self, part: str) -> tuple[str | int, ...]:
+        """Return where the parameters, pre_filters or post_filters were written."""
+        if part == "parameters":
+            return (*self.location, *self.inside)
+        return (*self.location, *(one for one in self.inside if one != "parameters"), part)
 
     def shown(self) -> Fields:
         """Return the stage in the contract's new spelling, parameters copied to where the SDK reads them."""
@@ -73,38 +96,43 @@ def read_stages(raw: Sequence[Any], *, root: tuple[str | int, ...] = ("body", "s
         raise Invalid("A retriever needs at least one stage.", location=root)
     if len(raw) > MAX_STAGES:
         raise Invalid(f"A retriever has at most {MAX_STAGES} stages.", location=root, code="too_many_stages")
-    names: dict[str, int] = {}
+    names: set[str] = set()
     return _filter_first([_read(stage, (*root, index), names) for index, stage in enumerate(raw)])
 
 
-def _read(raw: Any, location: tuple[str | int, ...], names: dict[str, int]) -> StageSpec:
+def _read(raw: Any, location: tuple[str | int, ...], names: set[str]) -> StageSpec:
     if not isinstance(raw, dict):
         raise Invalid("A stage is an object.", location=location)
-    config = raw.get("config") if isinstance(raw.get("config"), dict) else {}
-    nested = bool(config)
-    stage_id = config.get("stage_id") or raw.get("stage_id") or raw.get("type")
-    where = (*location, "config", "stage_id") if nested else (*location, "stage_id")
-    stage_id = _known(stage_id, where)
-    parameters = config.get("parameters") if nested else raw.get("parameters")
-    if parameters is None and not nested and "stage_id" not in raw:
-        parameters = {
-            key: value for key, value in raw.items() if key not in {"type", "stage_name", "stage_type", "on_error"}
-        }
-    if parameters is not None and not isinstance(parameters, dict):
-        raise Invalid("The parameters of a stage are an object.", location=(*location, "parameters"))
+    config = raw.get("config")
+    nested = isinstance(config, dict) and bool(config)
+    written: dict[str, Any] = config if isinstance(config, dict) and config else raw
+    way = ("config",) if nested else ()
+    key = next((one for one in ("stage_id", "type") if written.get(one)), "stage_id")
+    if nested and not written.get(key) and raw.get("stage_id"):
+        stage_id = _known(raw["stage_id"], (*location, "stage_id"))
+    else:
+        stage_id = _known(written.get(key), (*location, *way, key))
+    parameters, inside = written.get("parameters"), (*way, "parameters")
+    if parameters is None and nested and raw.get("parameters") is not None:
+        parameters, inside = raw["parameters"], ("parameters",)
+    if parameters is None:
+        parameters, inside = {name: written[name] for name in written if name not in _NO_PARAMETERS}, way
+    if not isinstance(parameters, dict):
+        raise Invalid("The parameters of a stage are an object.", location=(*location, *inside))
     on_error = raw.get("on_error") or "error"
     if on_error not in {"error", "skip"}:
         raise Invalid("on_error is error or skip.", location=(*location, "on_error"))
     alias = raw.get("output_alias")
     return StageSpec(
-        name=_unique(str(raw.get("stage_name") or stage_id)[:100], names),
+        name=_unique(str(raw.get("stage_name") or stage_id)[:_LONGEST_NAME], names),
         stage_id=stage_id,
-        parameters=dict(parameters or {}),
-        pre_filters=config.get("pre_filters") or raw.get("pre_filters"),
-        post_filters=config.get("post_filters") or raw.get("post_filters"),
+        parameters=parameters,
+        pre_filters=written.get("pre_filters") or raw.get("pre_filters"),
+        post_filters=written.get("post_filters") or raw.get("post_filters"),
         on_error=on_error,
-        output_alias=alias if isinstance(alias, str) else None,
+        output_alias=alias[:_LONGEST_NAME] if isinstance(alias, str) and alias else None,
         location=location,
+        inside=inside,
     )
 
 
@@ -120,33 +148,42 @@ def _known(stage_id: Any, where: tuple[str | int, ...]) -> str:
     return canonical
 
 
-def _unique(name: str, names: dict[str, int]) -> str:
-    names[name] = names.get(name, 0) + 1
-    return name if names[name] == 1 else f"{name}_{names[name]}"
+def _unique(name: str, names: set[str]) -> str:
+    """Return a name that no earlier stage has: statistics are kept by name."""
+    unique, number = name, 1
+    while unique in names:
+        number += 1
+        unique = f"{name}_{number}"
+    names.add(unique)
+    return unique
 
 
 def _filter_first(stages: list[StageSpec]) -> list[StageSpec]:
     """Search among what matches, instead of fetching first and searching the fetched."""
-    if len(stages) < 2 or (stages[0].stage_id, stages[1].stage_id) != ("attribute_filter", "feature_search"):  # noqa: PLR2004
+    ahead, search = stages[0], stages[min(1, len(stages) - 1)]
+    if (ahead.stage_id, search.stage_id) != ("attribute_filter", "feature_search"):
         return stages
-    ahead, search = stages[0], stages[1]
-    if ahead.pre_filters or ahead.post_filters or ahead.on_error != "error":
+    if ahead.pre_filters or ahead.post_filters or ahead.on_error != "error" or ahead.output_alias:
         return stages
     wanted = _as_filter(ahead.parameters)
     if wanted is None:
         return stages
     combined: Json = {"AND": [wanted, search.pre_filters]} if search.pre_filters else wanted
-    merged = StageSpec(
-        search.name, search.stage_id, search.parameters, combined, search.post_filters, search.on_error,
-        search.output_alias, search.location,
-    )  # fmt: skip
-    return [merged, *stages[2:]]
+    return [replace(search, pre_filters=combined), *stages[2:]]
 
 
 def _as_filter(parameters: Mapping[str, Json]) -> Json:
-    groups: Fields = {key: parameters[key] for key in ("AND", "OR", "NOT") if parameters.get(key)}
+    """Return the filter of an attribute_filter that has nothing but conditions; None otherwise."""
+    if parameters.get("natural_language") or parameters.get("case_insensitive"):
+        return None
+    members: list[Json] = []
     if parameters.get("field") is not None:
-        operator = parameters.get("operator") or "eq"
-        return {"field": parameters["field"], "operator": operator, "value": parameters.get("value")}
+        condition = {"field": parameters["field"], "operator": parameters.get("operator") or "eq"}
+        members.append({**condition, "value": parameters.get("value")})
     conditions = parameters.get("conditions")
-    return ({"AND": conditions} if isinstance(conditions, list) else conditions) or groups or None
+    if conditions:
+        members.append({"AND": conditions} if isinstance(conditions, list) else conditions)
+    groups: Fields = {key: parameters[key] for key in ("AND", "OR", "NOT") if parameters.get(key)}
+    if groups:
+        members.append(groups)
+    return {"AND": members} if len(members) > 1 else next(iter(members), None)
