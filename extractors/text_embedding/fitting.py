@@ -41,7 +41,6 @@ class Fitter:
         self._limit = limit
         self._language = language
         self._least = self.count([""])[0]
-        self._window = limit * 4
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens the model reads for each text, prefix and special tokens included."""
@@ -71,21 +70,22 @@ class Fitter:
             ObjectFailed: its first character alone has more tokens than the model reads.
         """
         start, end = core(text, span.start, span.end)
-        return replace(span, start=start, end=self._longest(text, start, end))
+        return replace(span, start=start, end=self._longest(text, start, end, self._limit * 4))
 
     def _cut(self, text: str, span: Span) -> list[Span]:
         parts: list[Span] = []
-        start = span.start
+        start, window = span.start, self._limit * 4
         while start < span.end:
-            end = self._next_end(text, start, span)
+            end = self._next_end(text, start, span, window)
             parts.append(replace(span, start=start, end=end, cuts=()))
+            window = max(16, 2 * (end - start))  # characters; the next part is about as long as this one
             start = end
         return parts
 
-    def _next_end(self, text: str, start: int, span: Span) -> int:
+    def _next_end(self, text: str, start: int, span: Span, window: int) -> int:
         """Return where the part that begins at ``start`` ends; never blank, and leaving nothing blank behind."""
         first, last = core(text, start, span.end)
-        longest = self._longest(text, first, span.end)
+        longest = self._longest(text, first, span.end, window)
         if longest == span.end and self._fits(text[start : span.end]):
             return longest
         longest = min(longest, last - 1)  # one visible character at least is left for the next part
@@ -97,24 +97,25 @@ class Fitter:
             end = _best(text, first, end - 1, span.cuts, sentences)
         return end
 
-    def _longest(self, text: str, start: int, end: int) -> int:
-        """Return the greatest position up to which [start, …) surely fits; at least one character further."""
-        stop = min(end, start + self._window)
+    def _longest(self, text: str, start: int, end: int, window: int) -> int:
+        """Return the greatest position up to which [start, …) surely fits; at least one character further.
+
+        ``window`` is how many characters to look at first; more are looked at if all of those fit.
+        """
+        stop = min(end, start + window)
         while True:
             reached, whole = self._tokenizer.reach(self._prefix, text[start:stop], self._limit)
             if not whole:
                 break
             if stop == end:
                 return end
-            self._window = 2 * (stop - start)
-            stop = min(end, start + self._window)
+            stop = min(end, start + 2 * (stop - start))
         longest = _whole_cluster(text, start, start + reached)
         while longest > start and (tokens := self.count([text[start:longest]])[0]) > self._limit:
             # Offsets may be coarse, where a tokenizer joins many unknown characters to one: shrink in proportion.
             share = min(0.97, max(0, self._limit - self._least) / max(1, tokens - self._least))
             shorter = start + int((longest - start) * share)
             longest = min(longest - 1, _whole_cluster(text, start, shorter))
-        self._window = max(16, 3 * (longest - start) // 2)  # the next window is as long as this one should have been
         if longest > start:
             return longest
         if not self._fits(text[start]):

@@ -216,3 +216,12 @@ def test_long_texts_of_any_shape_are_split_in_a_moment(tiny, text):
     extraction = tiny.parts(text)
     assert time.perf_counter() - started < 10
     assert "".join(map(str, texts(extraction))) == text
+
+
+def test_the_parts_of_a_text_do_not_depend_on_the_texts_before_it(tiny):
+    text = "on and on " * 20 + "x漢é👍" * 60
+    alone = tiny.extractor().parts(Source("obj_1", {}, {"text": text}))
+    extractor = tiny.extractor()
+    for other in ("a" * 5_000, "漢" * 300, " ".join("the end" for _ in range(900))):
+        extractor.parts(Source("obj_2", {}, {"text": other}))
+        assert extractor.parts(Source("obj_1", {}, {"text": text})) == alone

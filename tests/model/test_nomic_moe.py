@@ -12,7 +12,8 @@ from oracle import MISTAKES, Oracle
 from safetensors.torch import load_file, save_file
 
 from domain.errors import WeightsBroken
-from extractors.text_embedding.nomic_moe import Config, NomicMoe, layout, read, route
+from extractors.text_embedding.nomic_moe import Config, NomicMoe, layout, multiply, read, route
+from extractors.text_embedding.synthesize import synthesize
 
 TOLERANCE = 1e-5
 VISIBLE = 1e-4
@@ -50,6 +51,25 @@ def test_the_same_text_gives_the_same_vector_in_any_batch(network):
     backwards = network.embed(batch[::-1]).flip(0)
     assert (together - alone).abs().max() <= 1e-6
     assert (together - backwards).abs().max() <= 1e-6
+
+
+def test_the_same_text_gives_the_same_vector_in_any_batch_of_a_wide_model_too(tmp_path):
+    """Wide layers are where a matrix library changes its kernel, and with it the order of addition."""
+    network = NomicMoe("tests/wide", synthesize(tmp_path, seed=4, layers=4, width=256, inner=3072, experts=2))
+    batch = texts(network, 30, 4, 280, 2, 60, 280)
+    alone = torch.cat([network.embed([text]) for text in batch])
+    assert (network.embed(batch) - alone).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("rows", [1, 15, 16, 17, 255, 256, 257, 512, 530])
+def test_a_row_of_a_product_does_not_depend_on_how_many_rows_there_are(rows):
+    generator = torch.Generator().manual_seed(rows)
+    hidden, weight = torch.randn(rows, 96, generator=generator), torch.randn(40, 96, generator=generator)
+    bias = torch.randn(40, generator=generator)
+    product = multiply(hidden, weight, bias)
+    assert torch.allclose(product, hidden @ weight.T + bias, atol=1e-4)
+    for row in {0, rows // 2, rows - 1}:
+        assert (multiply(hidden[row : row + 1], weight, bias)[0] - product[row]).abs().max() <= 1e-6
 
 
 def test_vectors_have_unit_length(network):
