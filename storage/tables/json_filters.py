@@ -6,10 +6,11 @@ are bound parameters. PostgreSQL does not fold case as Python does, so documents
 fields whose strings are folded.
 """
 
+import json
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
 
 import orjson
 from sqlalchemy import (
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Double,
     Text,
     and_,
+    any_,
     case,
     cast,
     column,
@@ -24,12 +26,13 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    literal_column,
     not_,
     or_,
     select,
     true,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, JSONPATH
 
 from domain.filters import (
     And,
@@ -47,15 +50,13 @@ from domain.filters import (
 from domain.json_types import Fields, Json
 
 _FUNCTION: Final = "openpeek_matches"
-_REMEMBERED: Final = 1_000
 _COMPARE: Final[dict[Operator, Callable[[Any, Any], ColumnElement[bool]]]] = {
     Operator.GT: lambda left, right: left > right,
     Operator.LT: lambda left, right: left < right,
     Operator.GTE: lambda left, right: left >= right,
     Operator.LTE: lambda left, right: left <= right,
 }
-_remembered: dict[str, Filter] = {}
-_remembering = threading.Lock()
+_Holds: TypeAlias = Callable[[Any], ColumnElement[bool]]
 
 
 def folded(fields: Fields) -> Fields:
@@ -72,11 +73,18 @@ def _folded(value: Json) -> Json:
 
 
 def compile_filter(wanted: Filter, fields: Any, folded_fields: Any, dialect: str) -> ColumnElement[bool]:
-    """Return the SQL condition that a document matches, exactly as `domain.filters.matches` decides it."""
-    if dialect != "postgresql":
-        agrees: ColumnElement[bool] = getattr(func, _FUNCTION)(_remember(wanted), fields) == 1
-        return agrees
-    return _compile(wanted, fields, folded_fields)
+    """Return the SQL condition that a document matches, exactly as `domain.filters.matches` decides it.
+
+    Args:
+        wanted: the filter; it holds no NUL characters, which PostgreSQL cannot be asked about.
+        fields: the JSON column of the documents' fields.
+        folded_fields: the JSON column of the same, `folded`.
+        dialect: the name of the database's dialect; SQLite's connections must have been `teach_sqlite`.
+    """
+    if dialect == "postgresql":
+        return _compile(wanted, fields, folded_fields)
+    answer: ColumnElement[int] = getattr(func, _FUNCTION)(json.dumps(_written(wanted)), fields)
+    return answer == 1
 
 
 def teach_sqlite(connection: sqlite3.Connection) -> None:
@@ -84,18 +92,39 @@ def teach_sqlite(connection: sqlite3.Connection) -> None:
     connection.create_function(_FUNCTION, 2, _evaluate, deterministic=True)
 
 
-def _remember(wanted: Filter) -> str:
-    """Keep a filter where the function finds it again, under a name that only equal filters share."""
-    name = repr(wanted)
-    with _remembering:
-        while len(_remembered) >= _REMEMBERED:
-            _remembered.pop(next(iter(_remembered)))
-        _remembered[name] = wanted
-    return name
+def _evaluate(written: str, fields: str) -> int:
+    return int(matches(_read(written), orjson.loads(fields)))
 
 
-def _evaluate(name: str, fields: str) -> int:
-    return int(matches(_remembered[name], orjson.loads(fields)))
+def _written(wanted: Filter) -> Any:
+    """Return a filter as JSON that `_restored` reads back, so that the question travels with the statement."""
+    match wanted:
+        case And(members):
+            return ["and", *map(_written, members)]
+        case Or(members):
+            return ["or", *map(_written, members)]
+        case Not(member):
+            return ["not", _written(member)]
+        case Condition():
+            return [wanted.operator.value, wanted.path, wanted.case_sensitive, *wanted.values]
+
+
+@lru_cache(maxsize=100)
+def _read(written: str) -> Filter:
+    return _restored(json.loads(written))
+
+
+def _restored(written: list[Any]) -> Filter:
+    match written:
+        case ["and", *members]:
+            return And(tuple(map(_restored, members)))
+        case ["or", *members]:
+            return Or(tuple(map(_restored, members)))
+        case ["not", member]:
+            return Not(_restored(member))
+        case _:
+            operator, path, case_sensitive, *values = written
+            return Condition(path, Operator(operator), tuple(values), case_sensitive)
 
 
 def _compile(wanted: Filter, fields: Any, folds: Any) -> ColumnElement[bool]:
@@ -114,8 +143,8 @@ def _condition(condition: Condition, fields: Any, folds: Any) -> ColumnElement[b
     found = _lookup(fields, condition.path)
     match condition.operator:
         case Operator.EXISTS:
-            present: ColumnElement[bool] = found.is_not(None)
-            return present if condition.value else not_(present)
+            there: ColumnElement[bool] = found.is_not(None)
+            return there if condition.value else not_(there)
         case Operator.IS_NULL:
             absent = func.coalesce(_kind(found), "null") == "null"
             return absent if condition.value else not_(absent)
@@ -130,20 +159,27 @@ def _condition(condition: Condition, fields: Any, folds: Any) -> ColumnElement[b
 
 
 def _lookup(column_: Any, path: str) -> Any:
-    """Return the value at a path, or SQL NULL where there is none: a key with dots wins over descending."""
-    found = _descend(column_, path)
+    """Return the value at a path, or SQL NULL where there is none, as `domain.json_types.lookup` finds it."""
+    candidates = _candidates(path)
     if path.startswith("metadata."):
-        return func.coalesce(found, _descend(column_, path.removeprefix("metadata.")), type_=JSONB)
-    return found
+        candidates += _candidates(path.removeprefix("metadata."))
+    found = [_follow(column_, keys) for keys in candidates]
+    return found[0] if len(found) == 1 else func.coalesce(*found, type_=JSONB)
 
 
-def _descend(column_: Any, path: str) -> Any:
-    here = column_.op("->", return_type=JSONB)(literal(path, Text()))
-    head, dot, rest = path.partition(".")
-    if not dot:
-        return here
-    inner = column_.op("->", return_type=JSONB)(literal(head, Text()))
-    return func.coalesce(here, _descend(inner, rest), type_=JSONB)
+def _candidates(path: str) -> list[list[str]]:
+    """Return the ways to read a path, the best first: as one key, or descending by ever more of its dots."""
+    steps = path.split(".")
+    return [[*steps[:depth], ".".join(steps[depth:])] for depth in range(len(steps))]
+
+
+def _follow(column_: Any, keys: Sequence[str]) -> Any:
+    if len(keys) == 1:
+        return column_.op("->", return_type=JSONB)(literal(keys[0], Text()))
+    # Strict, because a lax path would descend into lists; silent, because what is not there is no error.
+    path = "strict $" + "".join(f".{json.dumps(key, ensure_ascii=False)}" for key in keys)
+    nothing = literal_column("'{}'", JSONB)
+    return func.jsonb_path_query_first(column_, cast(literal(path, Text()), JSONPATH), nothing, true(), type_=JSONB)
 
 
 def _kind(value: Any) -> ColumnElement[str]:
@@ -151,16 +187,14 @@ def _kind(value: Any) -> ColumnElement[str]:
 
 
 def _text(value: Any) -> Any:
-    return value.op("#>>")(literal([], ARRAY(Text()))).collate("C")
+    return value.op("#>>", return_type=Text)(literal_column("'{}'")).collate("C")
 
 
 def _number(value: Any) -> Any:
-    return cast(value.op("#>>")(literal([], ARRAY(Text()))), Double)
+    return cast(value.op("#>>", return_type=Text)(literal_column("'{}'")), Double)
 
 
-def _any_element(
-    found: Any, holds: Callable[[Any], ColumnElement[bool]], *, lists_only: bool = False
-) -> ColumnElement[bool]:
+def _any_element(found: Any, holds: _Holds, *, lists_only: bool = False) -> ColumnElement[bool]:
     """Return: the condition holds for the value, or for an element of it if it is a list."""
     single = func.jsonb_build_array() if lists_only else func.jsonb_build_array(found)
     elements = func.jsonb_array_elements(case((_kind(found) == "array", found), else_=single)).table_valued(
@@ -170,15 +204,16 @@ def _any_element(
 
 
 def _equals_any(item: Any, values: Sequence[Scalar]) -> ColumnElement[bool]:
+    """Return: an element equals one of the values. Each kind of values is one parameter, however many there are."""
     texts = [value for value in values if isinstance(value, str)]
     numbers = [number for value in values if (number := as_number(value)) is not None]
     booleans = [str(boolean).lower() for value in values if (boolean := as_boolean(value)) is not None]
     options = [
-        case((_kind(item) == kind, condition), else_=false())
-        for kind, given, condition in (
-            ("string", texts, _text(item).in_(texts)),
-            ("number", numbers, _number(item).in_(numbers)),
-            ("boolean", booleans, _text(item).in_(booleans)),
+        case((_kind(item) == kind, left == any_(literal(given, ARRAY(type_)))), else_=false())
+        for kind, left, given, type_ in (
+            ("string", _text(item), texts, Text()),
+            ("number", _number(item), numbers, Double()),
+            ("boolean", _text(item), booleans, Text()),
         )
         if given
     ]
