@@ -27,14 +27,15 @@ from extractors.contract import (
     Vectors,
 )
 from extractors.registry import register
-from extractors.text_embedding import models, weights
+from extractors.text_embedding import chunking, models, weights
+from extractors.text_embedding.fitting import Fitter
 from extractors.text_embedding.models import Model
+from extractors.text_embedding.tokens import TextTokenizer
 
 if TYPE_CHECKING:
     from domain.json_types import Fields
     from extractors.text_embedding.chunking import Span
     from extractors.text_embedding.encoder import Encoder
-    from extractors.text_embedding.fitting import Fitter
 
 # Values of the contract that this extractor knows of and cannot do.
 _NOT_YET: Final = ("int8", "time_segments", "youtube")
@@ -168,8 +169,6 @@ class TextEmbedding:
                 collection wants such texts refused.
             WeightsMissing, WeightsBroken: there is no tokenizer to count with.
         """
-        from extractors.text_embedding import chunking  # noqa: PLC0415 - the catalogue does not need it
-
         text = _text(source)
         asked = self._parameters
         spans = chunking.split(text, asked.split_by, asked.chunk_size, asked.chunk_overlap, asked.language)
@@ -180,7 +179,7 @@ class TextEmbedding:
         else:
             spans, lost = self._cut_or_refuse(fitter, text, spans)
         # White space at the ends of a part belongs to its span and its text, but is nothing to embed.
-        embedded = [text[slice(*chunking.core(text, span.start, span.end))] for span in spans]
+        embedded = [_visible(text, span) for span in spans]
         if asked.split_by == "pages":
             spans = [replace(one, about={"page_number": chunking.page_of(text, one.start, one.end)}) for one in spans]
         placed = zip(spans, embedded, fitter.count(embedded), strict=True)
@@ -219,10 +218,10 @@ class TextEmbedding:
         length = np.linalg.norm(cut, axis=1, keepdims=True)
         return np.ascontiguousarray(cut / np.maximum(length, np.float32(1e-12)), dtype=np.float32)
 
-    def _cut_or_refuse(self, fitter: "Fitter", text: str, spans: "list[Span]") -> "tuple[list[Span], int]":
+    def _cut_or_refuse(self, fitter: Fitter, text: str, spans: "list[Span]") -> "tuple[list[Span], int]":
         """Return spans that fit and the tokens cut off them; raise ObjectFailed if that is what was asked for."""
         limit, lost = self._model.max_tokens, 0
-        counts = fitter.count([text[span.start : span.end] for span in spans])
+        counts = fitter.count([_visible(text, span) for span in spans])
         for index, tokens in enumerate(counts):
             if tokens <= limit:
                 continue
@@ -231,13 +230,10 @@ class TextEmbedding:
                 message = f"{what} has {tokens} tokens; {self._model.model_id} reads {limit}."
                 raise ObjectFailed(message, code="TEXT_TOO_LONG", tokens=tokens, limit=limit)
             spans[index] = fitter.truncate(text, spans[index])
-            lost += max(0, tokens - fitter.count([text[spans[index].start : spans[index].end]])[0])
+            lost += max(0, tokens - fitter.count([_visible(text, spans[index])])[0])
         return spans, lost
 
-    def _fitter(self) -> "Fitter":
-        from extractors.text_embedding.fitting import Fitter  # noqa: PLC0415
-        from extractors.text_embedding.tokens import TextTokenizer  # noqa: PLC0415
-
+    def _fitter(self) -> Fitter:
         if self._made_fitter is None:  # 0.1 ms that would otherwise be paid for every source
             located = weights.locate(self._model, self._home)
             tokenizer = TextTokenizer(located.folder, self._model.model_id)
@@ -258,6 +254,12 @@ class TextEmbedding:
 
                 _encoders[key] = Encoder(self._model, located.folder, self._home.device)
             return _encoders[key]
+
+
+def _visible(text: str, span: "Span") -> str:
+    """Return the characters of a span without the blanks around them: what is embedded."""
+    start, end = chunking.core(text, span.start, span.end)
+    return text[start:end]
 
 
 def _place(text: str, span: "Span", index: int, total: int) -> "Fields":
@@ -288,9 +290,7 @@ def _text(source: Source) -> str:
     if isinstance(given, bool | dict | list):
         raise ObjectFailed(f"The input is {_KINDS[type(given)]}, and no text.", code="INPUT_NOT_TEXT")
     text = _encodable(str(given))
-    from extractors.text_embedding.chunking import is_blank  # noqa: PLC0415 - as in `parts`
-
-    if is_blank(text):
+    if chunking.is_blank(text):
         raise ObjectFailed("The text is empty, or white space only.", code="EMPTY_TEXT")
     return text
 
