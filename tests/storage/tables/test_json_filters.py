@@ -7,11 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Column, Integer, MetaData, Table, delete, insert, select
+from sqlalchemy.dialects import postgresql
 
 from domain.filters import MAX_CLAUSES, MAX_LIST, MAX_STEPS, Not, matches, parse
 from storage.database import Database, JsonColumn
 from storage.tables.json_filters import compile_filter, folded
-from tests.domain.filter_strategies import KEYS, documents, filters
+from tests.domain.filter_strategies import KEYS, NUMBERS, TEXTS, documents, filters
 from tests.services.fixtures import postgres_server  # noqa: F401 - a fixture
 
 TABLE = Table(
@@ -106,6 +107,29 @@ def test_no_key_means_anything_but_itself(asked, key):
         for operator, value in (("exists", True), ("eq", "here"), ("gte", 5), ("contains", "HER"), ("is_null", True))
     ]
     asked.agrees(found, wanted)
+
+
+@pytest.mark.parametrize(
+    "operator", ["eq", "ne", "gt", "lt", "gte", "lte", "in", "nin", "contains", "contains exactly"]
+)
+def test_every_pair_of_values_compares_alike(asked, operator):
+    pool = [*TEXTS, *NUMBERS, True, False]
+    found = [{}, {"a": None}, *({"a": value} for value in pool), *({"a": [value, None]} for value in pool)]
+    name, _, exactly = operator.partition(" ")
+    wanted = [
+        parse({"field": "a", "operator": name, "value": [value] if name in {"in", "nin"} else value}
+              | {"case_sensitive": bool(exactly)})
+        for value in pool
+    ]  # fmt: skip
+    asked.agrees(found, wanted)
+
+
+def test_postgres_compares_texts_by_code_point_whatever_its_locale():
+    wanted = parse(
+        {"AND": [{"field": "a", "operator": operator, "value": "b"} for operator in ("gt", "eq", "contains")]}
+    )
+    condition = compile_filter(wanted, TABLE.c.fields, TABLE.c.folded, "postgresql")
+    assert str(condition.compile(dialect=postgresql.dialect())).count('COLLATE "C"') >= 4
 
 
 def test_a_condition_and_its_negation_never_both_fail(asked):
