@@ -1,5 +1,6 @@
 """`openpeek serve`: the API, and in embedded mode the workers too, in one process."""
 
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,6 +32,10 @@ def serve(settings: Settings, host: str, port: int) -> None:
         server = uvicorn.Server(
             uvicorn.Config(app, host, port, log_config=None, access_log=False, timeout_graceful_shutdown=15)
         )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # uvicorn stops on these and then raises them again for whoever handled them before: nobody must, or
+            # the process would end before its stores are closed.
+            signal.signal(number, lambda _number, _frame: None)
         server.run()
         if not server.started:
             raise SystemExit(1)  # uvicorn has said why: the port is taken, most often

@@ -152,6 +152,7 @@ class WeightsMissing(Unavailable):
         super().__init__("model", f"the weights of {model_id} are not on this machine", retry_after_seconds=30)
         self.code = "model_weights_missing"
         self.message = f"The weights of {model_id} are not on this machine. {ways}"
+        self.args = (self.message,)
         self.details |= {"model_id": model_id, "ways": ways}
 
 
@@ -164,6 +165,7 @@ class WeightsBroken(Unavailable):
         super().__init__("model", f"the weights of {model_id} cannot be used", retry_after_seconds=30)
         self.code = "model_weights_broken"
         self.message = f"The weights of {model_id} cannot be used: {problem}"
+        self.args = (self.message,)
         self.details |= {"model_id": model_id, "problem": problem}
 
 
