@@ -368,7 +368,8 @@ def _told(origin: str, clock: _Clock) -> Iterator[None]:
     except httpcore.TimeoutException as error:
         raise SourceUnavailable(origin, f"it took longer than {clock.seconds:g} s") from error
     except httpcore.ConnectError as error:
-        if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+        # httpcore cuts the chain of causes, and keeps the original as argument.
+        if any(isinstance(argument, ssl.SSLCertVerificationError) for argument in error.args):
             raise SourceUnavailable(origin, "its certificate cannot be verified") from error
         raise SourceUnavailable(origin, "no connection was possible") from error
     except (httpcore.NetworkError, OSError) as error:

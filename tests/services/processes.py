@@ -12,13 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import weakref
 from pathlib import Path
 from typing import ClassVar, Self
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_started: "weakref.WeakSet[Server]" = weakref.WeakSet()
+_open: "set[Server]" = set()
 
 
 class Server:
@@ -46,7 +45,7 @@ class Server:
         self.log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         self._prepared = False
-        _started.add(self)
+        _open.add(self)
 
     def command(self) -> list[str]:
         """Return program and arguments, which stay in the foreground."""
@@ -117,6 +116,7 @@ class Server:
 
     def close(self) -> None:
         """End it and remove all it wrote."""
+        _open.discard(self)
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -166,9 +166,10 @@ class Server:
             return
         children = _descendants(process.pid)
         for sent in (sign, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(sent)
-                process.send_signal(signal.SIGCONT)  # a frozen process only hears of its end when it goes on
+            process.send_signal(sent)
+            for pid in [*children, process.pid]:  # what is frozen hears of its end only when it goes on
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
             try:
                 process.wait(self.stop_within_seconds)
                 break
@@ -231,5 +232,5 @@ def _runs(pid: int) -> bool:
 
 @atexit.register
 def _close_all() -> None:
-    for server in list(_started):
+    for server in list(_open):
         server.close()

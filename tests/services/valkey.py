@@ -5,6 +5,8 @@ import socket
 from typing import ClassVar
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.services.ports import free_port
 from tests.services.processes import Server, package_folder
@@ -38,8 +40,10 @@ class ValkeyServer(Server):
         return f"redis+socket://{self._secret}{self._socket}?virtual_host=0"
 
     def client(self) -> redis.Redis:
-        """Return a client; close it after use."""
-        return redis.Redis(unix_socket_path=str(self._socket), password=self.password)
+        """Return a client that tries a lost connection once more, and nothing else again; close it after use."""
+        return redis.Redis(
+            unix_socket_path=str(self._socket), password=self.password, socket_timeout=5, retry=Retry(NoBackoff(), 1)
+        )
 
     def command(self) -> list[str]:
         system, machine = platform.system().lower(), platform.machine().lower()
@@ -55,7 +59,10 @@ class ValkeyServer(Server):
         ]
 
     def answers(self) -> bool:
-        with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+        # Over its own socket: on a port that was taken, somebody else would answer.
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1)
+            connection.connect(str(self._socket))
             connection.sendall(b"PING\r\n")
             return connection.recv(100).startswith((b"+PONG", b"-NOAUTH"))
 

@@ -151,7 +151,7 @@ class StumblingS3(QuietHandler):
         self.end_headers()
         self.wfile.write(self.body)
 
-    do_GET = do_PUT = do_POST = do_HEAD = answer  # noqa: N815 - names of the library
+    do_GET = do_PUT = do_POST = do_HEAD = answer
 
 
 @pytest.fixture

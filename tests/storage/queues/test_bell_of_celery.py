@@ -127,10 +127,9 @@ def test_a_frozen_server_costs_at_most_four_seconds(own_valkey, make_queue, seen
         queue.check()
     own_valkey.pause()
     try:
-        took, told = seconds_until_refused(queue.ring)
+        took, told = seconds_until_refused(queue.check if seen_before else queue.ring)
         assert took < 4
         assert "no answer within 2 s" in told.message
-        assert seconds_until_refused(queue.check)[0] < 4
     finally:
         own_valkey.resume()
     queue.ring()
