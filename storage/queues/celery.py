@@ -1,7 +1,7 @@
 """The bell of distributed mode: a Celery message without content, through Redis.
 
 Redis may lose, double or delay what it is given; nobody minds, because a message only says that some row waits.
-Source of the settings: the ways in which Celery on Redis loses tasks, tried one by one (docs/architecture.md).
+Each setting below answers a way to lose, double or delay tasks that was seen with Celery 5.7 on Redis 7.
 """
 
 from typing import Final
