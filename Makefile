@@ -35,7 +35,7 @@ demo: $(READY)  ## Run the main job for real: ingest, extract, index, search (MO
 	@$(BIN)/openpeek demo --data $(DATA) $(if $(MODEL),--model $(MODEL))
 
 test: $(READY)  ## Run all tests, with real PostgreSQL, Redis and S3 servers started from packages
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -m "not chaos"
 
 test-fast: $(READY)  ## Run the tests that need no services and no model weights (under a minute)
 	@$(BIN)/python -m pytest -q -m "not services and not model and not chaos"

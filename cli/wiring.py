@@ -23,6 +23,7 @@ from storage.fetch import Fetcher
 from storage.ports import BlobStore, JobQueue, VectorIndex
 from storage.queues.relay import Relay
 from storage.queues.threads import ThreadQueue
+from storage.tables import items
 from workers.loop import WorkLoop
 from workers.runtime import Runtime, new_worker_id
 
@@ -67,7 +68,11 @@ class House:
 
     def embedded_loop(self) -> WorkLoop | None:
         """Return the work loop of embedded mode, or None where workers are processes of their own."""
-        return WorkLoop(self.runtime(), self.bell.wait) if self.bell is not None else None
+        if self.bell is None:
+            return None
+        with self.storage.database.writing() as uow:
+            items.orphan_all(uow.session)  # the data folder is ours alone, so whoever held a lease is dead
+        return WorkLoop(self.runtime(), self.bell.wait)
 
     def close(self) -> None:
         """Let go of everything."""

@@ -6,11 +6,12 @@ Extractors come from the modules of this folder and from entry points of the gro
 
 from typing import Final
 
+from pydantic import ValidationError
+
 from domain.errors import Invalid
 from domain.json_types import Json
 from domain.registry import Registry
 from extractors.contract import Extractor, ModelHome
-from pydantic import ValidationError
 
 EXTRACTORS: Final[Registry[type[Extractor]]] = Registry("extractor", "extractors", "openpeek.extractors")
 

@@ -60,6 +60,8 @@ def work_once(runtime: Runtime) -> bool:
     try:
         extractor = runtime.extractor_of(collection)
         collection = _with_model(runtime, collection, extractor)
+        # Before anything is claimed: whoever dies while a model loads must not be held against the sources.
+        runtime.warm(collection.id, extractor)
     except OpenPeekError as error:
         _wait(runtime, batch_id, collection_id, error)
         return True

@@ -44,6 +44,7 @@ class Runtime:
     should_stop: Callable[[], bool] = lambda: False
     not_ready: dict[str, float] = field(default_factory=dict)
     extractors: dict[str, Extractor] = field(default_factory=dict)
+    warmed: set[str] = field(default_factory=set)
 
     def extractor_of(self, collection: CollectionRow) -> Extractor:
         """Return the configured extractor of a collection, made once."""
@@ -52,6 +53,12 @@ class Runtime:
             known = registry.configure(collection.extractor_name, collection.parameters, self.models)
             self.extractors[collection.id] = known
         return known
+
+    def warm(self, collection_id: str, extractor: Extractor) -> None:
+        """Have an extractor load what it needs, once. Raises WeightsMissing, WeightsBroken."""
+        if collection_id not in self.warmed:
+            extractor.embed([], lambda _finished: None)
+            self.warmed.add(collection_id)
 
     def refuse(self, collection_id: str) -> None:
         """Leave a collection alone for a moment: what it needs is not here."""

@@ -218,6 +218,12 @@ def _ours(taken: Claim):  # type: ignore[no-untyped-def]  # noqa: ANN202 - an Up
     )
 
 
+def orphan_all(session: Session) -> None:
+    """Let every lease run out now, because the only process that could hold one has just started."""
+    statement = update(ItemRow).where(ItemRow.state == ItemState.PROCESSING.value)
+    session.execute(statement.values(lease_until=0))
+
+
 def expire(session: Session) -> list[str]:
     """Take back what dead workers held; return the ids of the batches concerned.
 

@@ -38,7 +38,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                preexec_fn=lambda: _LIBC.prctl(1, signal.SIGKILL),
+                preexec_fn=lambda: _LIBC.prctl(1, signal.SIGKILL),  # noqa: PLW1509 - one system call
             )
 
     def kill(self) -> None:

@@ -12,6 +12,7 @@ from cli.wiring import House
 from domain.errors import Unavailable
 from domain.ids import document_id
 from extractors.text_embedding import models
+from extractors.text_embedding.encoder import Encoder
 from storage.database import now_ms
 from storage.tables import counters, items, tombstones, vectors
 from storage.tables.documents import DocumentRow
@@ -185,7 +186,13 @@ def test_a_forced_run_asks_the_model_nothing(shop, monkeypatch):
     shop.submit("embedded once")
     drain(shop.runtime)
     asked = []
-    monkeypatch.setattr("extractors.text_embedding.encoder.Encoder.encode", lambda *given: asked.append(given))
+    real = Encoder.encode
+
+    def watched(self, texts, progress=None):
+        asked.extend(texts)
+        return real(self, texts, progress)
+
+    monkeypatch.setattr(Encoder, "encode", watched)
     shop.again(dedup_strategy="force")
     drain(shop.worker())
     assert asked == []
