@@ -49,8 +49,10 @@ def _whole(number: float) -> Json:
 
 
 def _round(given: Sequence[Json]) -> Json:
-    number, *digits = _numbers(given)
-    return round(number, int(digits[0])) if digits else _whole(round(number))
+    if len(given) == 1:
+        return _whole(round(_number(given)))
+    number, digits = _numbers(given)
+    return round(number, int(digits))
 
 
 def _moment(moment: datetime) -> str:
