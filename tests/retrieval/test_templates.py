@@ -140,19 +140,20 @@ def test_filters_and_functions_of_the_contract(text, value):
 
 ATTACKS = [
     "{{''.__class__}}", "{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{cycler}}",
-    "{{cycler.__init__.__globals__}}", "{{self}}", "{{config}}", "{{request}}", "{{lipsum()}}", "{{range(10)}}", "{{dict(a=1)}}",
-    "{{open('/etc/passwd')}}",    "{{__import__('os')}}", "{{INPUT.q.upper()}}", "{{INPUT.q()}}", "{{INPUT['q']()}}", "{{INPUT.q[0:2]}}",
-    "{{INPUT.q | attr('x')}}", "{{INPUT.q | replace('a','b')}}", "{{INPUT.q | first | eval}}", "{{INPUT.q + 'a'}}",
-    "{{INPUT.n * 100000000}}", "{{INPUT.q ~ 'a'}}", "{{a {{INPUT.q}} }}", "{{ {{INPUT.q}} }}", "{{{{INPUT.q}}}}",
-    "{{{INPUT.q}}}", "{{}}", "{{ }}", "{{|first}}", "{{INPUT.}}", "{{INPUT..q}}", "{{.q}}", "{{INPUT[}}", "{{INPUT[]}}",
-    "{{INPUT[q]}}", "{{INPUT[1.5]}}", "{{INPUT.q]}}", "{{max(}}", "{{max(1}}", "{{max(1 2)}}", "{{max 1}}", "{{'a}}",
-    "{{INPUT.q INPUT.n}}", "{{INPUT.q | }}", "{{INPUT.q || first}}", "{{12345678901234567890}}", "{{1e9}}", "{{0x10}}",
-    "{{utc_now}}", "{{utc_now(1)}}", "{{time_ago(5)}}", "{{time_ago(years=1)}}", "{{time_ago(minutes='x')}}",
+    "{{cycler.__init__.__globals__}}", "{{self}}", "{{config}}", "{{request}}", "{{lipsum()}}", "{{range(10)}}",
+    "{{dict(a=1)}}", "{{open('/etc/passwd')}}", "{{__import__('os')}}", "{{INPUT.q.upper()}}", "{{INPUT.q()}}",
+    "{{INPUT['q']()}}", "{{INPUT.q[0:2]}}", "{{INPUT.q | attr('x')}}", "{{INPUT.q | replace('a','b')}}",
+    "{{INPUT.q | first | eval}}", "{{INPUT.q + 'a'}}", "{{INPUT.n * 100000000}}", "{{INPUT.q ~ 'a'}}",
+    "{{a {{INPUT.q}} }}", "{{ {{INPUT.q}} }}", "{{{{INPUT.q}}}}", "{{{INPUT.q}}}", "{{}}", "{{ }}", "{{|first}}",
+    "{{INPUT.}}", "{{INPUT..q}}", "{{.q}}", "{{INPUT[}}", "{{INPUT[]}}", "{{INPUT[q]}}", "{{INPUT[1.5]}}",
+    "{{INPUT.q]}}", "{{max(}}", "{{max(1}}", "{{max(1 2)}}", "{{max 1}}", "{{'a}}", "{{INPUT.q INPUT.n}}",
+    "{{INPUT.q | }}", "{{INPUT.q || first}}", "{{12345678901234567890}}", "{{1e9}}", "{{0x10}}", "{{utc_now}}",
+    "{{utc_now(1)}}", "{{time_ago(5)}}", "{{time_ago(years=1)}}", "{{time_ago(minutes='x')}}",
     "{{time_ago(days=999999999999)}}", "{{max()}}", "{{max('a')}}", "{{max(true)}}", "{{abs(1, 2)}}", "{{ceil('1')}}",
     "{{INPUT.q | first}}", "{{INPUT.n | length}}", "{{INPUT.n | join}}", "{{INPUT.q | map('x')}}",
-    "{{INPUT.list | map}}",    "{{DOC.secret}}", "{{SECRET.other}}", "{{SECRET.key.more}}", "{{" + "max(" * 200 + "1" + ")" * 200 + "}}",
-    "{{INPUT.list" + "|first" * 500 + "}}", "{{INPUT" + ".a" * 5_000 + "}}", "{{" + "(" * 5_000 + "}}",
-    "{{round(1, 2, 3, 4)}}", "{{INPUT.q}} {{nope}}",
+    "{{INPUT.list | map}}", "{{DOC.secret}}", "{{SECRET.other}}", "{{SECRET.key.more}}",
+    "{{" + "max(" * 200 + "1" + ")" * 200 + "}}", "{{INPUT.list" + "|first" * 500 + "}}",
+    "{{INPUT" + ".a" * 5_000 + "}}", "{{" + "(" * 5_000 + "}}", "{{round(1, 2, 3, 4)}}", "{{INPUT.q}} {{nope}}",
 ]  # fmt: skip
 
 
@@ -224,8 +225,8 @@ def test_has_template_looks_everywhere_but_into_keys():
 
 
 pieces = st.sampled_from(
-    ["{{", "}}", "{", "}", "INPUT", ".", "q", "n", "list", "[", "]", "0", "-1", "(", ")", "max", "|", "first", "join", "'",
-     '"', ",", "=", " ", "SECRET", "key", "DOC", "%", "__class__", "\n", "ß", "1.5", "utc_now"]
+    ["{{", "}}", "{", "}", "INPUT", ".", "q", "n", "list", "[", "]", "0", "-1", "(", ")", "max", "|", "first", "join",
+     "'", '"', ",", "=", " ", "SECRET", "key", "DOC", "%", "__class__", "\n", "ß", "1.5", "utc_now"]
 )  # fmt: skip
 
 

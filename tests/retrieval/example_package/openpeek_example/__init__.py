@@ -1,0 +1,1 @@
+"""A package of somebody else: what a plugin for OpenPeek looks like."""
