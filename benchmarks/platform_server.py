@@ -8,13 +8,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 
+from tests.e2e.topology import ADMIN_KEY, Topology
 from tests.services.ports import free_port
+from tests.services.postgres import PostgresServer
+from tests.services.seaweedfs import SeaweedServer
+from tests.services.valkey import ValkeyServer
 
 KEY = "sk_benchmark"
 
@@ -62,6 +66,36 @@ def serving(environment: dict[str, str] | None = None) -> Iterator[tuple[httpx.C
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def distributed() -> Iterator[httpx.Client]:
+    """Start an API, two Celery workers and all services they need; the Qdrant server is the tests' double."""
+    folder = Path(tempfile.mkdtemp(prefix="openpeek-bench-"))
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        postgres = stack.enter_context(PostgresServer())
+        valkey = stack.enter_context(ValkeyServer())
+        seaweed = stack.enter_context(SeaweedServer())
+        port = free_port()
+        double = subprocess.Popen(
+            [sys.executable, "-m", "tests.doubles.qdrant_rest", str(port), str(folder / "qdrant")]
+        )
+        stack.callback(double.kill)
+        services = {
+            "OPENPEEK_DATABASE_URL": postgres.create_database("bench"),
+            "OPENPEEK_QUEUE_URL": valkey.url,
+            "OPENPEEK_BLOBS": f"s3://{seaweed.bucket}",
+            "OPENPEEK_S3_ENDPOINT": seaweed.endpoint,
+            "OPENPEEK_VECTORS_URL": f"http://127.0.0.1:{port}",
+            "OPENPEEK_SECRET_KEY": "0123456789abcdef0123456789abcdef",
+            **seaweed.environment,
+        }
+        topology = Topology("distributed", folder, services, lease_seconds=60)
+        stack.callback(topology.close)
+        topology.start()
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        yield stack.enter_context(httpx.Client(base_url=f"{topology.url}/v1", headers=headers, timeout=120))
+
+
 def memory_mb(process: subprocess.Popen[bytes]) -> float:
     """Return the resident memory of a process in MB."""
     pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
@@ -104,12 +138,10 @@ def process_all(client: httpx.Client, bucket: str, ids: list[str], headers: dict
     """Submit one batch; return the seconds from submit until everything is searchable."""
     batch = client.post(f"/buckets/{bucket}/batches", json={"object_ids": ids}, headers=headers).json()["batch_id"]
     began = time.perf_counter()
-    client.post(f"/buckets/{bucket}/batches/{batch}/submit", headers=headers).raise_for_status()
-    while True:
-        now = client.get(f"/batches/{batch}").json()
-        if now["status"] not in {"PENDING", "PROCESSING"}:
-            break
+    task = client.post(f"/buckets/{bucket}/batches/{batch}/submit", headers=headers).json()["task_id"]
+    while client.get(f"/tasks/{task}").json()["status"] in {"PENDING", "PROCESSING"}:
         time.sleep(0.1)
     took = time.perf_counter() - began
+    now = client.get(f"/batches/{batch}").json()
     assert now["status"] == "COMPLETED", now["failed_objects"][:3]
     return took

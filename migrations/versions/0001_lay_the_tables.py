@@ -93,9 +93,7 @@ def upgrade() -> None:  # noqa: PLR0915 - a list of tables
         sa.PrimaryKeyConstraint("id"),
     )
     with op.batch_alter_table("batches", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_batches_listed", ["organization_id", "namespace_id", "bucket_id", "created_at", "id"], unique=False
-        )
+        batch_op.create_index("ix_batches_listed", ["bucket_id", "created_at", "id"], unique=False)
         batch_op.create_index(
             "ix_batches_open",
             ["served_epoch"],
@@ -135,11 +133,7 @@ def upgrade() -> None:  # noqa: PLR0915 - a list of tables
         sa.Column("extractor_version", sa.String(length=10), nullable=False),
         sa.Column("parameters", _JSON, nullable=False),
         sa.Column("input_mappings", _JSON, nullable=False),
-        sa.Column(
-            "field_passthrough",
-            _JSON,
-            nullable=False,
-        ),
+        sa.Column("field_passthrough", _JSON, nullable=False),
         sa.Column("include_all_source_fields", sa.Boolean(), nullable=False),
         sa.Column("input_schema", _JSON, nullable=False),
         sa.Column("output_schema", _JSON, nullable=False),
@@ -203,11 +197,7 @@ def upgrade() -> None:  # noqa: PLR0915 - a list of tables
     )
     with op.batch_alter_table("documents", schema=None) as batch_op:
         batch_op.create_index("ix_documents_bucket", ["bucket_id"], unique=False)
-        batch_op.create_index(
-            "ix_documents_listed",
-            ["organization_id", "namespace_id", "collection_id", "created_at", "id"],
-            unique=False,
-        )
+        batch_op.create_index("ix_documents_listed", ["collection_id", "created_at", "id"], unique=False)
         batch_op.create_index("ix_documents_object", ["object_id"], unique=False)
         batch_op.create_index("ix_documents_source", ["collection_id", "source_id", "part"], unique=False)
 
@@ -243,10 +233,7 @@ def upgrade() -> None:  # noqa: PLR0915 - a list of tables
         sa.PrimaryKeyConstraint("id"),
     )
     with op.batch_alter_table("objects", schema=None) as batch_op:
-        batch_op.create_index("ix_objects_bucket", ["bucket_id"], unique=False)
-        batch_op.create_index(
-            "ix_objects_listed", ["organization_id", "namespace_id", "bucket_id", "created_at", "id"], unique=False
-        )
+        batch_op.create_index("ix_objects_listed", ["bucket_id", "created_at", "id"], unique=False)
 
     op.create_table(
         "organizations",

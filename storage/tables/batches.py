@@ -25,7 +25,7 @@ class BatchRow(NamedRow, Row):
 
     __tablename__ = "batches"
     __table_args__ = (
-        Index("ix_batches_listed", "organization_id", "namespace_id", "bucket_id", "created_at", "id"),
+        Index("ix_batches_listed", "bucket_id", "created_at", "id"),
         Index(
             "ix_batches_open",
             "served_epoch",

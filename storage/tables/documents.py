@@ -28,7 +28,8 @@ class DocumentRow(ScopedRow, Row):
 
     __tablename__ = "documents"
     __table_args__ = (
-        Index("ix_documents_listed", "organization_id", "namespace_id", "collection_id", "created_at", "id"),
+        # Begins with the collection and not with the tenant: otherwise SQLite prefers it to the primary key.
+        Index("ix_documents_listed", "collection_id", "created_at", "id"),
         Index("ix_documents_source", "collection_id", "source_id", "part"),
         Index("ix_documents_object", "object_id"),
         Index("ix_documents_bucket", "bucket_id"),
@@ -43,7 +44,7 @@ class DocumentRow(ScopedRow, Row):
     epoch: Mapped[int] = mapped_column(BigInteger)
     tokens: Mapped[int] = mapped_column(Integer, default=0)
     fields: Mapped[JsonObject] = mapped_column(JsonColumn)
-    folded: Mapped[JsonObject] = mapped_column(JsonColumn)
+    folded: Mapped[JsonObject] = mapped_column(JsonColumn, deferred=True)
     lineage: Mapped[JsonObject] = mapped_column(JsonColumn)
     content_hash: Mapped[str] = mapped_column(String(64))
     vector_key: Mapped[str | None] = mapped_column(String(64))

@@ -22,8 +22,8 @@ class ObjectRow(ScopedRow, Row):
 
     __tablename__ = "objects"
     __table_args__ = (
-        Index("ix_objects_listed", "organization_id", "namespace_id", "bucket_id", "created_at", "id"),
-        Index("ix_objects_bucket", "bucket_id"),
+        # Begins with the bucket and not with the tenant: otherwise SQLite prefers it to the primary key.
+        Index("ix_objects_listed", "bucket_id", "created_at", "id"),
     )
     bucket_id: Mapped[str] = mapped_column(String(40))
     version: Mapped[int] = mapped_column(Integer, default=1)
