@@ -63,8 +63,10 @@ class ValkeyServer(Server):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(1)
             connection.connect(str(self._socket))
-            connection.sendall(b"PING\r\n")
-            return connection.recv(100).startswith((b"+PONG", b"-NOAUTH"))
+            # With the password, because without it a server that is still reading its file looks like a ready one.
+            connection.sendall((f"AUTH {self.password}\r\n" if self.password else "").encode() + b"PING\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: connection.recv(100), b"")).endswith(b"+PONG\r\n")
 
     @property
     def _secret(self) -> str:

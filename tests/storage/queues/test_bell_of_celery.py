@@ -263,6 +263,23 @@ def test_a_worker_hears_the_bell_and_again_after_the_server_was_away(own_valkey,
     assert "Deprecat" not in log
 
 
+def test_a_worker_that_could_not_acknowledge_because_the_server_was_away_hears_the_next_ring(own_valkey, make_queue):
+    queue = make_queue(own_valkey.url)
+    with Worker(own_valkey.url) as worker:
+        worker.hold.touch()
+        queue.ring()
+        assert worker.count(1, within_seconds=5) == 1
+        own_valkey.kill()
+        worker.hold.unlink()
+        deadline = time.monotonic() + 10
+        while "Couldn't ack" not in worker.log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        own_valkey.start()
+        queue.ring()
+        assert worker.count(2, within_seconds=15) >= 2, worker.log.read_text()
+
+
 def test_a_ring_while_the_worker_is_busy_waits_for_it(own_valkey, make_queue):
     queue = make_queue(own_valkey.url)
     with Worker(own_valkey.url) as worker:
@@ -297,6 +314,6 @@ def test_the_settings_are_those_that_were_measured():
         "global_keyprefix": "openpeek:",
     }
     conf = app.conf
-    assert (conf.task_acks_late, conf.task_reject_on_worker_lost, conf.worker_prefetch_multiplier) == (True, False, 1)
+    assert (conf.task_acks_late, conf.task_reject_on_worker_lost, conf.worker_prefetch_multiplier) == (True, False, 0)
     assert (conf.task_ignore_result, conf.result_backend, conf.accept_content) == (True, None, ["json"])
     assert (conf.task_time_limit, conf.task_soft_time_limit) == (None, None)
