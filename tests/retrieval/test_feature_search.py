@@ -136,6 +136,12 @@ def test_after_another_stage_only_what_arrived_is_ranked_by_the_new_score(run, s
     assert list(execution.stages) == ["s", "s_2"]
 
 
+def test_what_arrived_is_searched_however_far_it_is(found):
+    farthest = found(nested(query="fig", limit=32), {"type": "limit", "limit": 10, "offset": 22})
+    again = nested(query="fig", top_k=3)
+    assert found(nested(query="fig", limit=32), {"type": "limit", "limit": 10, "offset": 22}, again) == farthest[:3]
+
+
 def test_after_an_empty_list_nothing_is_searched(run, shelf):
     nothing = {"type": "attribute_filter", "conditions": {"lang": "xx"}}
     assert run(nothing, {"type": "limit"}, nested(query="plum")).documents == []
@@ -164,10 +170,10 @@ def test_an_empty_query_may_be_left_out(run, shelf):
             {"query": "fig"},
             {"query": "{{INPUT.more}}", "optional": True},
             {"query": "{{INPUT.other}}", "on_empty": "skip"},
-            {"query": "", "on_empty": "skip"},
+            {"query": "{{INPUT.none}}", "on_empty": "skip"},
         ]
     )
-    execution = run(stage, schema={"more": {}, "other": {}}, inputs={"other": " "})
+    execution = run(stage, schema={"more": {}, "other": {}, "none": {}}, inputs={"other": " "})
     assert [(one.document_id, pytest.approx(one.score)) for one in execution.documents] == brute_force(shelf, "fig")[
         :25
     ]
