@@ -53,7 +53,9 @@ class SearchRequest:
 class Corpus(Protocol):
     """The collections a retriever runs over: what stages may ask of storage and models, already scoped."""
 
-    collection_ids: Sequence[str]
+    @property
+    def collection_ids(self) -> Sequence[str]:
+        """The ids of the collections."""
 
     def search(self, request: SearchRequest, *, among: Sequence[str] | None = None) -> list[Document]:
         """Return live documents, nearest first by (-score, id); only among these ids, if any are given.
@@ -77,6 +79,7 @@ class Context:
         inputs: the caller's inputs, checked, with defaults.
         filter: the caller's own filter, ANDed into every search and first fetch.
         warnings: what the reply should mention.
+        timings: milliseconds that the corpus has spent for the present stage, by what it did.
         details: what a stage wants to report about itself (milliseconds of parts of its work), by stage name.
     """
 
@@ -85,6 +88,7 @@ class Context:
     filter: Filter | None = None
     warnings: list[str] = field(default_factory=list)
     details: dict[str, Fields] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
 
 
 class Stage(Protocol):

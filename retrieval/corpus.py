@@ -1,7 +1,9 @@
 """The documents of some collections, as stages see them: found through the index, believed from the rows."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -13,6 +15,7 @@ from domain.filters import Filter
 from domain.json_types import Fields
 from extractors.contract import Extractor
 from retrieval.contract import SearchRequest, Vector
+from retrieval.fusion import reciprocal_rank
 from storage.bundle import Storage
 from storage.tables import collections, documents
 from storage.tables.collections import CollectionRow
@@ -32,6 +35,7 @@ class LiveCorpus:
     Attributes:
         extractor_of: gives the configured extractor of a collection, whose model embeds the queries.
         internal: turns a row into what is shown under ``_internal``.
+        timings: milliseconds spent on embedding queries, in the index and with rows, added up.
     """
 
     storage: Storage
@@ -39,6 +43,7 @@ class LiveCorpus:
     rows: Sequence[CollectionRow]
     extractor_of: Callable[[CollectionRow], Extractor]
     internal: Callable[[DocumentRow], Fields]
+    timings: dict[str, float] = field(default_factory=dict)
 
     @property
     def collection_ids(self) -> Sequence[str]:
@@ -55,12 +60,15 @@ class LiveCorpus:
         if len({(spec.model_id, spec.revision) for spec in by_spec}) > 1 and not isinstance(request.query, str):
             message = "These collections hold vectors of different models. Name the feature that the vector belongs to."
             raise Conflict(message, code="model_mismatch")
-        found: list[Document] = []
+        rankings: list[tuple[float, list[Document]]] = []
         for spec, rows in by_spec.items():
-            query = self._query_vector(rows[0], request.query)
-            found.extend(self._nearest(spec, rows, query, request, among))
-        found.sort(key=lambda document: (-(document.score or 0.0), document.document_id))
-        return found[: request.limit]
+            with self._timing("embed_ms"):
+                query = self._query_vector(rows[0], request.query)
+            rankings.append((1.0, self._nearest(spec, rows, query, request, among)))
+        if len(rankings) == 1:
+            return rankings[0][1]
+        # Cosines of different widths or revisions have no common scale, so such groups are fused by rank.
+        return reciprocal_rank(rankings)[: request.limit]
 
     def fetch(self, filter: Filter | None, collection_ids: Sequence[str], limit: int) -> list[Document]:  # noqa: A002
         """Return live documents that match, oldest first, without a score."""
@@ -133,10 +141,11 @@ class LiveCorpus:
         limit = request.limit
         live: list[Document] = []
         for _ in range(_MOST_ROUNDS):
-            hits = self.storage.vectors.search(
-                self.scope, spec, query, collection_ids=ids, filter=wanted, document_ids=only, limit=limit
-            )
-            with self.storage.database.reading() as session:
+            with self._timing("index_ms"):
+                hits = self.storage.vectors.search(
+                    self.scope, spec, query, collection_ids=ids, filter=wanted, document_ids=only, limit=limit
+                )
+            with self._timing("rows_ms"), self.storage.database.reading() as session:
                 found = documents.load(session, self.scope, [hit.document_id for hit in hits])
             live = [
                 self._document(row, hit.score)
@@ -147,6 +156,14 @@ class LiveCorpus:
                 break
             limit = min(limit * 4, 50_000)
         return live[: request.limit]
+
+    @contextmanager
+    def _timing(self, what: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[what] = self.timings.get(what, 0.0) + (time.perf_counter() - began) * 1000
 
     def _document(self, row: DocumentRow, score: float | None) -> Document:
         return Document(row.id, row.collection_id, row.fields, self.internal(row), score)

@@ -112,6 +112,7 @@ class _Run:
         execution = self.execution
         started, before = time.perf_counter(), len(execution.documents)
         own_filter = self.context.filter
+        self.context.timings.clear()
         try:
             execution.documents = self._documents(spec)
         except Exception as error:
@@ -130,6 +131,7 @@ class _Run:
             "output_count": after,
             "duration_ms": _milliseconds(started),
             "efficiency": round(after / before, 4) if before else 1.0,
+            **{name: round(spent, 3) for name, spent in self.context.timings.items()},
             **self.context.details.get(spec.name, {}),
         }
         execution.stages[spec.name] = statistics

@@ -132,7 +132,7 @@ def _execute(
         wanted = both(wanted, parse(body.pre_filters, location=("body", "pre_filters")))
     models = here.services.models
     corpus = LiveCorpus(here.services.storage, here.scope, rows, lambda row: _extractor(row, models), internal)
-    context = Context(corpus, check_inputs(schema, body.inputs or {}), wanted)
+    context = Context(corpus, check_inputs(schema, body.inputs or {}), wanted, timings=corpus.timings)
     execution = engine.execute(stages, context)
     page, pagination = cut(execution.documents, body.pagination, limit=body.wanted_limit())
     content = execution_view(new_id("exec"), retriever_id, execution, page, pagination)

@@ -419,3 +419,23 @@ def test_a_deleted_collection_is_found_by_no_search(api):
     assert len(api.search("needle")) == 1
     api.ok("DELETE", f"/buckets/{bucket}")
     assert api.search("needle") == []
+
+
+def test_collections_of_different_widths_are_searched_apart_and_fused(api):
+    bucket = api.bucket()
+    api.collection(bucket, "wide")
+    api.collection(bucket, "narrow", parameters={"dimensions": 64})
+    api.run(bucket, api.objects(bucket, [{"body": "green turtle"}, {"body": "red fox"}]))
+    found = api.search("green turtle")
+    assert [one["text"] for one in found] == ["green turtle", "green turtle", "red fox", "red fox"]
+    assert len({one["collection_id"] for one in found[:2]}) == 2
+    assert found[0]["score"] == pytest.approx(1 / 61)
+
+
+def test_an_execution_says_where_the_time_went(api):
+    bucket = api.bucket()
+    api.collection(bucket)
+    api.run(bucket, api.objects(bucket, [{"body": "hello"}]))
+    stage = {"stage_name": "s", "config": {"stage_id": "feature_search", "parameters": {"query": "hello"}}}
+    reply = api.ok("POST", "/retrievers/execute", {"stages": [stage]})
+    assert {"embed_ms", "index_ms", "rows_ms"} <= set(reply["stage_statistics"]["stages"]["s"])
