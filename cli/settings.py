@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     public_url: str | None = Field(None, description="Address under which users reach this server.")
     plugins: str | None = Field(None, description="Modules to import at start, separated by commas.")
     fetch_allow: str | None = Field(
-        None, description="Networks that blob URLs may point into although they are private."
+        None, description="Private networks that blob URLs may point into, by http too; commas between them."
     )
     lease_seconds: float = Field(60, ge=1, le=3600, description="How long a claim holds without a sign of life.")
 

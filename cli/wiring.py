@@ -61,7 +61,7 @@ class House:
         return Runtime(
             storage=self.storage,
             models=self.models,
-            fetcher=Fetcher(allow=self.settings.allowed_networks),
+            fetcher=Fetcher(allow=self.settings.allowed_networks, allow_http=bool(self.settings.allowed_networks)),
             worker_id=new_worker_id(),
             lease_ms=self.lease_ms,
         )

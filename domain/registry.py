@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import threading
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -28,6 +29,8 @@ class Registry(Generic[T]):
         self._plugins: dict[str, T] = {}
         self._aliases: dict[str, str] = {}
         self._scanned = False
+        self._scanning = threading.RLock()
+        self._inside = False
 
     def register(self, name: str, *aliases: str) -> Callable[[T], T]:
         """Add a plugin under its name, and under other names that users may write."""
@@ -71,7 +74,16 @@ class Registry(Generic[T]):
     def _scan(self) -> None:
         if self._scanned:
             return
-        self._scanned = True
+        with self._scanning:
+            if not (self._scanned or self._inside):
+                self._inside = True  # a plugin may look another one up while it is imported
+                try:
+                    self._import_all()
+                    self._scanned = True
+                finally:
+                    self._inside = False
+
+    def _import_all(self) -> None:
         package: ModuleType = importlib.import_module(self._package)
         for module in pkgutil.iter_modules(package.__path__, prefix=f"{self._package}."):
             importlib.import_module(module.name)

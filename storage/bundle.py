@@ -24,4 +24,6 @@ class Storage:
     def close(self) -> None:
         """Let go of everything, vectors first: they write out what they still hold."""
         self.vectors.close()
+        self.blobs.close()
+        self.queue.close()
         self.database.close()

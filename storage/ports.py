@@ -57,6 +57,9 @@ class BlobStore(Protocol):
     def check(self) -> None:
         """Prove that the store can be written to and read from. Raises as `put`."""
 
+    def close(self) -> None:
+        """Let go of connections."""
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -167,3 +170,6 @@ class JobQueue(Protocol):
 
     def check(self) -> None:
         """Prove that the broker answers. Raises as `ring`."""
+
+    def close(self) -> None:
+        """Let go of connections."""

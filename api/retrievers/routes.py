@@ -134,7 +134,8 @@ def _execute(
     corpus = LiveCorpus(here.services.storage, here.scope, rows, lambda row: _extractor(row, models), internal)
     context = Context(corpus, check_inputs(schema, body.inputs or {}), wanted, timings=corpus.timings)
     execution = engine.execute(stages, context)
-    page, pagination = cut(execution.documents, body.pagination, limit=body.wanted_limit())
+    about = orjson.dumps([retriever_id, body.inputs, body.filters], option=orjson.OPT_SORT_KEYS).decode()
+    page, pagination = cut(execution.documents, body.pagination, limit=body.wanted_limit(), about=about)
     content = execution_view(new_id("exec"), retriever_id, execution, page, pagination)
     return reply(content, warnings=body.unknown_keys())
 

@@ -102,6 +102,9 @@ class FileBlobs:
         grant = BlobGrant(check_key(key), filename, content_type, int(time.time()) + expires_seconds)
         return f"{self._public_url}/v1/blobs/{sign_blob(self._secret, grant)}"
 
+    def close(self) -> None:
+        """Do nothing: a folder holds no connection."""
+
     def check(self) -> None:
         """Prove that the folder can be written to and read from. Raises as `put`."""
         probe = f"probe/{os.urandom(8).hex()}"  # of its own, because several processes may look at once

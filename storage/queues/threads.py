@@ -24,3 +24,6 @@ class ThreadQueue:
 
     def check(self) -> None:
         """Do nothing: a bell in memory cannot be away."""
+
+    def close(self) -> None:
+        """Do nothing: a bell in memory holds no connection."""
