@@ -51,24 +51,32 @@ class KeyMemory:
             self._known[key_hash] = (time.monotonic() + _REMEMBER_SECONDS, caller)
 
 
-def authenticate(request: Request) -> Caller:
-    """Return who calls.
-
-    Raises:
-        Unauthorized: there is no key, or it is unknown, revoked or expired.
-        Unavailable: the database does not answer.
-    """
+def key_hash_of(request: Request) -> str:
+    """Return the hash of the key in the header. Raises Unauthorized when there is none."""
     services: Services = request.app.state.services
-    memory: KeyMemory = request.app.state.keys
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     key = key.strip()
     if scheme.lower() != "bearer" or not key:
         message = "This route needs an API key: send the header 'Authorization: Bearer sk_…'."
         raise Unauthorized(message, code="key_missing")
-    key_hash = hash_key(services.pepper, key)
-    known = memory.recall(key_hash)
-    if known is not None:
-        return known
+    return hash_key(services.pepper, key)
+
+
+def recall(request: Request, key_hash: str) -> Caller | None:
+    """Return who calls, if the key was good a moment ago; asks no database."""
+    memory: KeyMemory = request.app.state.keys
+    return memory.recall(key_hash)
+
+
+def look_up(request: Request, key_hash: str) -> Caller:
+    """Return who calls.
+
+    Raises:
+        Unauthorized: the key is unknown, revoked or expired.
+        Unavailable: the database does not answer.
+    """
+    services: Services = request.app.state.services
+    memory: KeyMemory = request.app.state.keys
     with services.storage.database.reading() as session:
         row = api_keys.find_active(session, key_hash)
     if row is None:

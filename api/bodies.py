@@ -108,7 +108,9 @@ class StrictRoute(APIRoute):
         async def strictly(request: Request) -> Response:
             if not self.anonymous:
                 try:
-                    request.state.caller = await run_in_threadpool(auth.authenticate, request)
+                    key_hash = auth.key_hash_of(request)
+                    known = auth.recall(request, key_hash)
+                    request.state.caller = known or await run_in_threadpool(auth.look_up, request, key_hash)
                 except OpenPeekError as error:
                     raise Refused(error) from error
             return await handle(StrictRequest(request.scope, request.receive))

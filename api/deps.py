@@ -18,12 +18,13 @@ MAX_LIMIT: Final = 1_000
 MAX_OFFSET: Final = 10_000
 
 
-def _services(request: Request) -> Services:
+# These only hand on what is in memory. As plain functions FastAPI would send each of them to another thread.
+async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller
     return caller
 
@@ -115,7 +116,7 @@ class Paging:
         self._default = default
         self._most = most
 
-    def __call__(self, request: Request, body: RawBody) -> Asked:
+    async def __call__(self, request: Request, body: RawBody) -> Asked:
         """Return what was asked for; the body wins over the query.
 
         Raises:

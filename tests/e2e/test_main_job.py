@@ -2,6 +2,7 @@
 
 import time
 
+from extractors.text_embedding.synthesize import synthesize
 from tests.conftest import Api
 from tests.e2e.topology import ADMIN_KEY
 
@@ -104,3 +105,29 @@ def test_canceling_a_running_batch_is_final(peek: Api):
     time.sleep(1.5)
     assert peek.ok("GET", "/collections/parts/documents/count")["count"] == before
     assert peek.ok("GET", f"/batches/{batch}")["status"] == status
+
+
+def test_weights_that_arrive_late_let_the_waiting_batch_go_on(peek: Api, topology):
+    """A seeded checkpoint in the real layout, put where the collection's model is looked for, after the submit."""
+    model = "nomic-ai/nomic-embed-text-v2-moe"
+    folder = topology.folder / "data" / "models" / model
+    bucket = peek.bucket()
+    made = peek.collection(bucket, model=model, parameters={"dimensions": 256})
+    if not folder.exists():
+        assert any("openpeek model pull" in warning for warning in made["warnings"])
+    batch = peek.submit(bucket, peek.objects(bucket, [{"body": "experts take turns"}, {"body": "二番目の文書"}]))
+    if not folder.exists():
+        deadline = time.monotonic() + 30
+        while peek.ok("GET", f"/batches/{batch}")["lifecycle_reason"] is None:
+            assert time.monotonic() < deadline, "the batch never says what it waits for"
+            time.sleep(0.1)
+        assert "model_weights_missing" in peek.ok("GET", f"/batches/{batch}")["lifecycle_reason"]
+        synthesize(folder.with_name("in-the-making"), seed=3, width=768, heads=12, inner=64, layers=4)
+        folder.with_name("in-the-making").rename(folder)
+    done = peek.wait(batch, seconds=60)
+    assert done["status"] == "COMPLETED"
+    assert done["failed_objects"] == []
+    shown = peek.ok("GET", "/collections/parts")
+    assert len(shown["model"]["weights_sha256"]) == 64
+    assert shown["vector_indexes"][0]["feature_uri"] == "mixpeek://text_extractor@v1/nomic_embed_v2_moe_v1"
+    assert peek.search("experts take turns")[0]["text"] == "experts take turns"
