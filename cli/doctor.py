@@ -11,7 +11,7 @@ from cli import schema, wiring
 from cli.settings import Settings, SettingsWrong
 from domain.errors import OpenPeekError
 from extractors.text_embedding import models, weights
-from storage.tables import collections, workers
+from storage.tables import collections, statistics, workers
 
 _LOW_DISK_BYTES = 2 * 1024**3
 _MANY_POINTS = 200_000
@@ -89,6 +89,14 @@ def _look_at_parts(house: wiring.House, tell: Tell) -> None:
             tell(name, None, found)
     with storage.database.reading() as session:
         last, age_ms, alive = workers.latest_beat(session)
+        many = statistics.documents_in_all(session)
+    if not settings.vectors_url:
+        advice = (
+            f" Beyond {_MANY_POINTS:,} a Qdrant server (OPENPEEK_VECTORS_URL) serves better."
+            if many > _MANY_POINTS
+            else ""
+        )
+        tell("documents", None, f"{many:,} documents.{advice}")
     if settings.is_distributed:
         seen = (
             f"the last was heard of {age_ms // 1000} s ago"

@@ -14,7 +14,8 @@ def show(settings: Settings) -> None:
     wiring.load_plugins(settings)
     home = ModelHome(str(settings.models_folder))
     table = Table(title="Models")
-    for heading in ("Model", "Dimensions", "Tokens", "Licence", "Weights"):
+    table.add_column("Model", no_wrap=True)
+    for heading in ("Dimensions", "Tokens", "Licence", "Weights"):
         table.add_column(heading, overflow="fold")
     for model in models.all_known():
         where = (

@@ -20,6 +20,11 @@ _COUNTED = {
 }
 
 
+def documents_in_all(session: Session) -> int:
+    """Return how many documents there are, of all organizations; for `doctor`."""
+    return session.scalar(select(func.count()).select_from(DocumentRow)) or 0
+
+
 def of_namespace(session: Session, scope: Scope) -> dict[str, int]:
     """Return how many documents, objects, buckets, collections and retrievers live in a namespace."""
     return {
