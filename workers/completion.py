@@ -11,7 +11,8 @@ from domain.errors import OpenPeekError, Unavailable
 from domain.ids import digest, document_id
 from domain.json_types import Fields
 from domain.lifecycle import ItemState
-from storage.tables import batches, documents, ending, items, json_filters, objects, tombstones
+from storage.ports import Vector
+from storage.tables import batches, documents, ending, items, json_filters, objects, tombstones, vectors
 from storage.tables.collections import CollectionRow
 from storage.tables.items import Claim, ItemRow
 from workers.runtime import Runtime
@@ -23,10 +24,17 @@ MAX_ATTEMPTS: Final = 5
 _LONGEST_PAUSE_MS: Final = 30_000
 
 
-def complete(runtime: Runtime, taken: Claim, collection: CollectionRow, written: Mapping[int, "Written"]) -> None:
-    """Write documents and close items in one transaction, as far as they are still ours."""
+def complete(
+    runtime: Runtime,
+    taken: Claim,
+    collection: CollectionRow,
+    written: Mapping[int, "Written"],
+    unkept: Mapping[str, Vector],
+) -> None:
+    """Write documents and close items in one transaction, as far as they are still ours; keep vectors in any case."""
     with runtime.storage.database.writing() as uow:
         session = uow.session
+        vectors.keep(session, collection.organization_id, unkept)
         batches.lock(session, taken.batch_id)
         ours = items.still_ours(session, taken)
         current = _current_versions(session, taken, collection)

@@ -6,6 +6,7 @@ No transaction is open while a model, a blob store or the index works. What was 
 has been lost counts for nothing: the completion refuses it, and the sweep removes its points.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ from workers.runtime import Progress, Runtime, keeping_lease
 from workers.sources import Loaded
 
 EMBED_AT_ONCE = 64
+UPSERT_AT_ONCE = 256  # at 1,024 dimensions about 6 MB of JSON; a Qdrant server takes 32 MB at once
+KEEP_AFTER_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +43,14 @@ class Written:
     tokens: Sequence[int] = ()
     truncated_tokens: int = 0
     failure: OpenPeekError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Full-width vectors by key: all that a portion needs, and those that nobody has kept yet."""
+
+    all: dict[str, Vector]
+    unkept: dict[str, Vector]
 
 
 def work_once(runtime: Runtime) -> bool:
@@ -110,7 +121,7 @@ def _work_on(
     try:
         written, embedded = _extract(runtime, taken, collection, extractor, progress)
         faults.point("after_embed")
-        points_stand = _index(runtime, taken, collection, fit_each(extractor, embedded), written)
+        points_stand = _index(runtime, taken, collection, fit_each(extractor, embedded.all), written, progress)
         faults.point("after_upsert")
     except (WeightsMissing, WeightsBroken) as error:
         completion.give_back(runtime, taken)
@@ -125,7 +136,7 @@ def _work_on(
         completion.retry_alone(runtime, taken, f"{type(error).__name__}: {error}")
     else:
         if points_stand:
-            completion.complete(runtime, taken, collection, written)
+            completion.complete(runtime, taken, collection, written, embedded.unkept)
         else:
             completion.give_back(runtime, taken, delay_ms=1_000)
         faults.point("after_complete")
@@ -133,7 +144,7 @@ def _work_on(
 
 def _extract(
     runtime: Runtime, taken: Claim, collection: CollectionRow, extractor: Extractor, progress: Progress
-) -> tuple[dict[int, Written], dict[str, Vector]]:
+) -> tuple[dict[int, Written], "Embedded"]:
     """Return what each item became, and the full-width vector of every text."""
     loaded = sources.load(runtime.storage.database, collection.scope, taken)
     written: dict[int, Written] = {}
@@ -175,25 +186,39 @@ def _key(collection: CollectionRow, extractor: Extractor, text: str | None) -> s
 
 def _embed(
     runtime: Runtime, collection: CollectionRow, extractor: Extractor, texts: dict[str, str], progress: Progress
-) -> dict[str, Vector]:
-    """Embed what no earlier run has embedded, and keep it piece by piece: a killed worker loses one piece."""
+) -> Embedded:
+    """Embed what no earlier run has embedded.
+
+    What took long is kept at once, so that a killed worker loses about a second of the model's work; what was
+    quick is kept by the completion, which spares a commit.
+    """
     if not texts:
-        return {}
+        return Embedded({}, {})
     with runtime.storage.database.reading() as session:
         known = vectors.find(session, list(texts))
     missing = [key for key in texts if key not in known]
+    unkept: dict[str, Vector] = {}
+    kept_at = time.monotonic()
     for start in range(0, len(missing), EMBED_AT_ONCE):
         keys = missing[start : start + EMBED_AT_ONCE]
-        embedded = extractor.embed([texts[key] for key in keys], progress)
-        with runtime.storage.database.writing() as uow:
-            vectors.keep(uow.session, collection.organization_id, dict(zip(keys, embedded, strict=True)))
-        known.update(zip(keys, embedded, strict=True))
+        unkept.update(zip(keys, extractor.embed([texts[key] for key in keys], progress), strict=True))
+        known.update(unkept)
         progress()
-    return known
+        if time.monotonic() - kept_at > KEEP_AFTER_SECONDS:
+            with runtime.storage.database.writing() as uow:
+                vectors.keep(uow.session, collection.organization_id, unkept)
+            unkept = {}
+            kept_at = time.monotonic()
+    return Embedded(known, unkept)
 
 
 def _index(
-    runtime: Runtime, taken: Claim, collection: CollectionRow, fitted: dict[str, Vector], written: dict[int, Written]
+    runtime: Runtime,
+    taken: Claim,
+    collection: CollectionRow,
+    fitted: dict[str, Vector],
+    written: dict[int, Written],
+    progress: Progress,
 ) -> bool:
     """Write the points, remove surplus ones, and say whether all of ours stand."""
     good = [one for one in written.values() if one.failure is None]
@@ -201,8 +226,9 @@ def _index(
         return True
     index, scope = runtime.storage.vectors, collection.scope
     points = list(_points(taken, collection, fitted, good))
-    if points:
-        index.upsert(scope, collection.spec, points)
+    for start in range(0, len(points), UPSERT_AT_ONCE):
+        index.upsert(scope, collection.spec, points[start : start + UPSERT_AT_ONCE])
+        progress()
     faults.point("before_surplus")
     source_ids = [one.loaded.source_id for one in good]
     index.delete_older(scope, collection.id, source_ids, taken.epoch)

@@ -154,8 +154,8 @@ def test_a_late_writer_whose_lease_was_lost_changes_nothing(shop):
         collection = ingest.collections.get(session, shop.collection)
     extractor = slow.extractor_of(collection)
     written, embedded = ingest._extract(slow, taken, collection, extractor, lambda *_: None)
-    ingest._index(slow, taken, collection, ingest.fit_each(extractor, embedded), written)
-    completion.complete(slow, taken, collection, written)
+    ingest._index(slow, taken, collection, ingest.fit_each(extractor, embedded.all), written, lambda *_: None)
+    completion.complete(slow, taken, collection, written, embedded.unkept)
     assert [(row.id, row.epoch) for row in shop.rows()] == before
     assert shop.states(batch) == ["completed"]
     shop.assert_index_equals_rows()
@@ -227,8 +227,8 @@ def test_canceling_in_the_middle_keeps_what_is_done_and_lets_nothing_more_count(
     runtime = shop.worker()
     extractor = runtime.extractor_of(collection)
     written, embedded = ingest._extract(runtime, taken, collection, extractor, lambda *_: None)
-    ingest._index(runtime, taken, collection, ingest.fit_each(extractor, embedded), written)
-    completion.complete(runtime, taken, collection, written)
+    ingest._index(runtime, taken, collection, ingest.fit_each(extractor, embedded.all), written, lambda *_: None)
+    completion.complete(runtime, taken, collection, written, embedded.unkept)
     assert len(shop.rows()) == 64
     states = shop.states(batch)
     assert states.count("completed") == 64
