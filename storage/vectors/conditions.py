@@ -1,19 +1,20 @@
-"""The filter language, said to an engine: one walk over the filter, one small dialect per engine."""
+"""Conditions on points, said to an engine: the filter language, scopes and fences, in one small dialect per engine."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from domain.documents import Scope
 from domain.filters import And, Condition, Filter, Not, Operator, Or, Scalar, as_boolean, as_number, conditions
 from storage.vectors import payload
 
-_RANGES = {Operator.GT: "gt", Operator.LT: "lt", Operator.GTE: "gte", Operator.LTE: "lte"}
+_RANGES: Final = {Operator.GT: "gt", Operator.LT: "lt", Operator.GTE: "gte", Operator.LTE: "lte"}
 
 
 class Dialect(Protocol):
-    """How an engine writes its conditions."""
+    """How an engine writes its conditions. No list that is handed in is empty."""
 
-    def any_of(self, key: str, values: Sequence[str]) -> Any:
-        """Return: the key holds one of these keywords."""
+    def any_of(self, key: str, values: Sequence[str] | Sequence[int]) -> Any:
+        """Return: the key holds one of these keywords or integers."""
 
     def between(self, key: str, **bounds: float) -> Any:
         """Return: the key holds a number within bounds (gt, lt, gte, lte)."""
@@ -28,27 +29,50 @@ class Dialect(Protocol):
         """Return: no member holds."""
 
 
-def supports(wanted: Filter) -> bool:
-    """Say whether tokens and numbers can answer a filter exactly.
+def within(scope: Scope, engine: Dialect) -> Any:
+    """Return the condition that every question and every deletion demands: the points are this namespace's."""
+    return engine.any_of(payload.TENANT, [payload.tenant(scope)])
 
-    They cannot compare strings by order, and `contains` asks whether a field is a string or a list, which
-    tokens do not tell. Such filters are resolved over the rows.
+
+def of_sources(scope: Scope, collection_id: str, source_ids: Sequence[str], engine: Dialect) -> list[Any]:
+    """Return the conditions that points are made from these sources in this collection."""
+    return [
+        within(scope, engine),
+        engine.any_of(payload.COLLECTION, [collection_id]),
+        engine.any_of(payload.SOURCE, source_ids),
+    ]
+
+
+def not_newer(version: int, epoch: int, engine: Dialect) -> Any:
+    """Return the fence: the condition under which an existing point may be replaced."""
+    same = engine.any_of(payload.VERSION, [version])
+    not_later = engine.between(payload.EPOCH, lte=float(epoch))
+    return engine.some([engine.between(payload.VERSION, lt=float(version)), engine.all([same, not_later])])
+
+
+def supports(wanted: Filter) -> bool:
+    """Say whether facts and numbers can answer a filter exactly.
+
+    They cannot compare strings by order, and `contains` asks for a part of a string where a field is one. Such
+    filters are resolved over the rows.
     """
     return all(_supported(condition) for condition in conditions(wanted))
 
 
 def _supported(condition: Condition) -> bool:
-    if condition.operator is Operator.CONTAINS:
+    if condition.operator is Operator.CONTAINS or not payload.askable(condition.path):
         return False
     if condition.operator in _RANGES:
-        return isinstance(condition.value, int | float) and not isinstance(condition.value, bool)
+        bound = None if isinstance(condition.value, str) else as_number(condition.value)
+        return bound is not None and abs(bound) < payload.LARGEST
     return True
 
 
-def range_keys(wanted: Filter) -> set[str]:
-    """Return the payload keys over which a filter asks for ranges, so that they can be indexed."""
+def ranges(wanted: Filter) -> dict[str, int]:
+    """Return the payload keys over which a filter asks for ranges → the fact that a point has such a key."""
     paths = [condition.path for condition in conditions(wanted) if condition.operator in _RANGES]
-    return {payload.number_key(one) for path in paths for one in (path, path.removeprefix("metadata."))}
+    both = [one for path in paths for one in (path, path.removeprefix("metadata."))]
+    return {payload.number_key(path): payload.exists(path) for path in both}
 
 
 def translate(wanted: Filter, engine: Dialect) -> Any:
@@ -58,6 +82,10 @@ def translate(wanted: Filter, engine: Dialect) -> Any:
         ValueError: it says no.
     """
     match wanted:
+        case And(()):
+            return engine.none([_fact(payload.NEVER, engine)])
+        case Or(()):
+            return _fact(payload.NEVER, engine)
         case And(members):
             return engine.all([translate(member, engine) for member in members])
         case Or(members):
@@ -75,7 +103,7 @@ def _condition(condition: Condition, engine: Dialect) -> Any:
     positive = _positive(condition, condition.path, engine)
     if condition.path.startswith("metadata."):
         root = condition.path.removeprefix("metadata.")
-        absent = engine.none([engine.any_of(payload.FACTS, [payload.exists(condition.path)])])
+        absent = engine.none([_fact(payload.exists(condition.path), engine)])
         positive = engine.some([positive, engine.all([absent, _positive(condition, root, engine)])])
     return engine.none([positive]) if _is_negative(condition) else positive
 
@@ -93,27 +121,33 @@ def _is_negative(condition: Condition) -> bool:
 
 
 def _positive(condition: Condition, path: str, engine: Dialect) -> Any:
+    there = _fact(payload.exists(path), engine)
     match condition.operator:
         case Operator.EXISTS:
-            return engine.any_of(payload.FACTS, [payload.exists(path)])
+            return there
         case Operator.IS_NULL:  # the positive form: there, and not null
-            there = engine.any_of(payload.FACTS, [payload.exists(path)])
-            return engine.all([there, engine.none([engine.any_of(payload.FACTS, [payload.null(path)])])])
+            return engine.all([there, engine.none([_fact(payload.null(path), engine)])])
         case Operator.GT | Operator.LT | Operator.GTE | Operator.LTE:
             bound = as_number(condition.value)
             assert bound is not None
-            return engine.between(payload.number_key(path), **{_RANGES[condition.operator]: bound})
+            # `there` lets the engine pass over points without the field, even where the numbers have no index.
+            return engine.all([there, engine.between(payload.number_key(path), **{_RANGES[condition.operator]: bound})])
         case _:
-            return engine.any_of(payload.FACTS, [token for value in condition.values for token in _tokens(path, value)])
+            facts = [fact for value in condition.values for fact in _facts(path, value)]
+            return engine.any_of(payload.FACTS, facts or [payload.NEVER])
 
 
-def _tokens(path: str, value: Scalar) -> list[str]:
-    tokens: list[str] = []
+def _fact(fact: int, engine: Dialect) -> Any:
+    return engine.any_of(payload.FACTS, [fact])
+
+
+def _facts(path: str, value: Scalar) -> list[int]:
+    facts: list[int] = []
     if isinstance(value, str):
-        tokens.append(payload.string(path, value))
+        facts.append(payload.string(path, value))
     number, boolean = as_number(value), as_boolean(value)
     if number is not None:
-        tokens.append(payload.number(path, number))
+        facts.append(payload.number(path, number))
     if boolean is not None:
-        tokens.append(payload.boolean(path, value=boolean))
-    return tokens
+        facts.append(payload.boolean(path, value=boolean))
+    return facts
