@@ -8,8 +8,8 @@ facts in one array under one index:
 
 and numbers are kept once more under a safe key of their own, for ranges.
 
-A fact is a 64-bit hash, kept as an integer: Edge takes an integer three times as fast as a string, and compares it
-faster while it searches (benchmarks/VECTOR_LAYOUT.md). Two facts of a billion different ones collide with a chance
+A fact is a 64-bit hash, kept as an integer, because Edge takes and compares integers faster than strings
+(docs/adr/0004). Two facts of a billion different ones collide with a chance
 of 1 in 10^10 per question asked; whoever forces a collision deceives the searches of their own namespace only,
 because the tenant is a keyword of its own, compared in full.
 """
