@@ -1,6 +1,6 @@
 """Conditions on points, said to an engine: the filter language, scopes and fences, in one small dialect per engine."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, Protocol
 
 from domain.documents import Scope
@@ -32,6 +32,11 @@ class Dialect(Protocol):
 def within(scope: Scope, engine: Dialect) -> Any:
     """Return the condition that every question and every deletion demands: the points are this namespace's."""
     return engine.any_of(payload.TENANT, [payload.tenant(scope)])
+
+
+def of_collections(collection_ids: Sequence[str], engine: Dialect) -> Any:
+    """Return the condition, for searches, that the points are of one of these collections."""
+    return engine.any_of(payload.FACTS, [payload.in_collection(one) for one in collection_ids])
 
 
 def of_sources(scope: Scope, collection_id: str, source_ids: Sequence[str], engine: Dialect) -> list[Any]:
@@ -75,8 +80,13 @@ def ranges(wanted: Filter) -> dict[str, int]:
     return {payload.number_key(path): payload.exists(path) for path in both}
 
 
-def translate(wanted: Filter, engine: Dialect) -> Any:
+def translate(wanted: Filter, engine: Dialect, indexed: Collection[str] = ()) -> Any:
     """Return the engine's condition for a filter that `supports` says yes to.
+
+    Args:
+        wanted: the filter.
+        engine: how to say it.
+        indexed: the keys of `ranges` that have an index.
 
     Raises:
         ValueError: it says no.
@@ -87,24 +97,24 @@ def translate(wanted: Filter, engine: Dialect) -> Any:
         case Or(()):
             return _fact(payload.NEVER, engine)
         case And(members):
-            return engine.all([translate(member, engine) for member in members])
+            return engine.all([translate(member, engine, indexed) for member in members])
         case Or(members):
-            return engine.some([translate(member, engine) for member in members])
+            return engine.some([translate(member, engine, indexed) for member in members])
         case Not(member):
-            return engine.none([translate(member, engine)])
+            return engine.none([translate(member, engine, indexed)])
         case Condition():
             if not _supported(wanted):
                 raise ValueError(f"the index cannot answer {wanted.operator} on {wanted.value!r}")
-            return _condition(wanted, engine)
+            return _condition(wanted, engine, indexed)
 
 
-def _condition(condition: Condition, engine: Dialect) -> Any:
+def _condition(condition: Condition, engine: Dialect, indexed: Collection[str]) -> Any:
     """Say a condition; ``metadata.x`` means the root field ``x`` where there is no ``metadata.x``."""
-    positive = _positive(condition, condition.path, engine)
+    positive = _positive(condition, condition.path, engine, indexed)
     if condition.path.startswith("metadata."):
         root = condition.path.removeprefix("metadata.")
         absent = engine.none([_fact(payload.exists(condition.path), engine)])
-        positive = engine.some([positive, engine.all([absent, _positive(condition, root, engine)])])
+        positive = engine.some([positive, engine.all([absent, _positive(condition, root, engine, indexed)])])
     return engine.none([positive]) if _is_negative(condition) else positive
 
 
@@ -120,7 +130,7 @@ def _is_negative(condition: Condition) -> bool:
             return False
 
 
-def _positive(condition: Condition, path: str, engine: Dialect) -> Any:
+def _positive(condition: Condition, path: str, engine: Dialect, indexed: Collection[str]) -> Any:
     there = _fact(payload.exists(path), engine)
     match condition.operator:
         case Operator.EXISTS:
@@ -130,8 +140,10 @@ def _positive(condition: Condition, path: str, engine: Dialect) -> Any:
         case Operator.GT | Operator.LT | Operator.GTE | Operator.LTE:
             bound = as_number(condition.value)
             assert bound is not None
-            # `there` lets the engine pass over points without the field, even where the numbers have no index.
-            return engine.all([there, engine.between(payload.number_key(path), **{_RANGES[condition.operator]: bound})])
+            key = payload.number_key(path)
+            inside = engine.between(key, **{_RANGES[condition.operator]: bound})
+            # Without an index the engine reads a whole payload per point; `there` spares it those without the field.
+            return inside if key in indexed else engine.all([there, inside])
         case _:
             facts = [fact for value in condition.values for fact in _facts(path, value)]
             return engine.any_of(payload.FACTS, facts or [payload.NEVER])

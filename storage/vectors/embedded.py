@@ -27,7 +27,7 @@ from domain.features import VectorSpec
 from domain.filters import Filter
 from storage.ports import Hit, Point, Vector
 from storage.vectors import payload
-from storage.vectors.conditions import not_newer, of_sources, ranges, supports, translate, within
+from storage.vectors.conditions import not_newer, of_collections, of_sources, ranges, supports, translate, within
 from storage.vectors.nearest import nearest
 
 _OVERSAMPLING: Final = 3.0
@@ -196,15 +196,14 @@ class EdgeIndex:
         """
         payload.demand_width(spec, query)
         must = [within(scope, _SAY)]
-        if filter is not None:
-            must.append(translate(filter, _SAY))
         with _telling_failures():
             shard = self._open().get(spec.name)
             if shard is None or not collection_ids or limit < 1 or document_ids == []:
                 return []
             if filter is not None:
                 self._index_ranges(shard, scope, filter)
-            must.append(_SAY.any_of(payload.COLLECTION, collection_ids))
+                must.append(translate(filter, _SAY, shard.ranges))
+            must.append(of_collections(collection_ids, _SAY))
             if document_ids is not None:
                 must.append(edge.HasIdCondition({_uuid(scope, one) for one in document_ids}))
             return nearest(lambda asked: _query(shard.engine, spec.name, query, must, asked), limit)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from domain.documents import Scope
@@ -20,7 +21,7 @@ from domain.features import VectorSpec
 from domain.filters import Filter
 from storage.ports import Hit, Point, Vector
 from storage.vectors import payload
-from storage.vectors.conditions import not_newer, of_sources, ranges, supports, translate, within
+from storage.vectors.conditions import not_newer, of_collections, of_sources, ranges, supports, translate, within
 from storage.vectors.nearest import nearest
 
 # Conditional upserts (update_filter), on which the fence rests, came with this version. Older servers would
@@ -173,11 +174,9 @@ class QdrantIndex:
         """
         payload.demand_width(spec, query)
         must = [within(scope, _SAY)]
-        if filter is not None:
-            must.append(translate(filter, _SAY))
         if not collection_ids or limit < 1 or document_ids == []:
             return []
-        must.append(_SAY.any_of(payload.COLLECTION, collection_ids))
+        must.append(of_collections(collection_ids, _SAY))
         if document_ids is not None:
             must.append(models.HasIdCondition(has_id=[payload.engine_id(scope, one) for one in document_ids]))
         space = _PREFIX + spec.name
@@ -189,6 +188,7 @@ class QdrantIndex:
             try:
                 if filter is not None:
                     self._index_ranges(space, scope, filter)
+                    must.append(translate(filter, _SAY, self._ranges.get(space, ())))
                 return nearest(lambda asked: self._query(space, spec, query, must, asked), limit)
             except UnexpectedResponse as error:
                 if error.status_code != _GONE:
@@ -345,6 +345,8 @@ def _telling_failures() -> Iterator[None]:
         if error.status_code == _FULL or "No space left" in said:
             raise StorageFull("vector index", "the disk of the Qdrant server is full") from error
         raise Unavailable("vector index", f"the Qdrant server answered {error.status_code}: {said}") from error
+    except QdrantException as error:  # it asks us to wait
+        raise Unavailable("vector index", f"the Qdrant server is busy: {error}"[:200]) from error
     except (ResponseHandlingException, ApiException, OSError) as error:
         cause = getattr(error, "source", None) or error
         raise Unavailable("vector index", f"the Qdrant server: {type(cause).__name__}") from error

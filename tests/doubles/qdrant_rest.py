@@ -6,8 +6,9 @@ connections, timeouts and errors are exercised all the same. Run:
     python -m tests.doubles.qdrant_rest PORT FOLDER        (or --port PORT --folder FOLDER [--api-key KEY])
 
 It can be told to misbehave, in process by ``server.faults.set(...)``, from outside by PUT /double/fault with
-{"kind": "down" | "slow" | "hang" | "reply lost" | null, "seconds": 5, "only": "part of a path", "times": 1}:
-down cuts the connection, slow answers late, hang never answers, reply lost does as asked and then cuts.
+{"kind": "down" | "slow" | "hang" | "busy" | "reply lost" | null, "seconds": 5, "only": "part of a path", "times": 1}:
+down cuts the connection, slow answers late, hang never answers, busy asks to come again, reply lost does as asked
+and then cuts.
 """
 
 import argparse
@@ -179,11 +180,13 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_given):
         pass
 
-    def send(self, document: dict, status: int = 200) -> None:
+    def send(self, document: dict, status: int = 200, headers: dict[str, str] | None = None) -> None:
         body = json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -203,6 +206,8 @@ class Handler(BaseHTTPRequestHandler):
             case "hang":
                 self.server.faults.over.wait(fault.seconds)
                 self.cut()
+            case "busy":
+                self.send({"status": {"error": "Rate limiting exceeded"}}, 429, {"Retry-After": "1"})
             case "slow":
                 time.sleep(fault.seconds)
                 return False
@@ -236,7 +241,8 @@ class Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # the client has given up
         except Exception as error:
-            self.answer(str(error), 400 if "Wrong input" in str(error) else 500)
+            is_asked_wrongly = "dimension error" in str(error) or "Wrong input" in str(error)
+            self.answer(f"Wrong input: {error}" if is_asked_wrongly else str(error), 400 if is_asked_wrongly else 500)
 
     do_GET = do_POST = do_PUT = do_DELETE = handle_any
 

@@ -11,7 +11,7 @@ from qdrant_client import QdrantClient
 
 from storage.vectors.embedded import EdgeIndex
 from storage.vectors.server import QdrantIndex, connect
-from tests.doubles.qdrant_rest import make_server
+from tests.doubles.qdrant_rest import Server, make_server
 from tests.services.ports import free_port
 
 REAL = os.environ.get("OPENPEEK_TEST_QDRANT_URL")
@@ -37,6 +37,16 @@ class Locked:
         return call
 
 
+@pytest.fixture
+def double(tmp_path) -> Iterator[Server]:
+    """The REST double, running in a thread."""
+    server = make_server(free_port(), tmp_path / "double", api_key="double-key")
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
 @pytest.fixture(params=["edge", "local mode", "double", "server"])
 def index(request, tmp_path) -> Iterator[EdgeIndex | QdrantIndex]:
     """The index over Edge in a folder, over qdrant-client's local mode, over the REST double, over a real server."""
@@ -45,9 +55,7 @@ def index(request, tmp_path) -> Iterator[EdgeIndex | QdrantIndex]:
     elif request.param == "local mode":
         made = QdrantIndex(Locked(QdrantClient(":memory:")))
     elif request.param == "double":
-        server = make_server(free_port(), tmp_path / "double", api_key="double-key")
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        request.addfinalizer(lambda: (server.shutdown(), server.server_close()))
+        server = request.getfixturevalue("double")
         made = QdrantIndex(connect(f"http://127.0.0.1:{server.server_address[1]}", "double-key"))
     else:
         if REAL is None:
