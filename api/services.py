@@ -1,6 +1,5 @@
 """What the API has in hand: the stores, the models, and what it was told at the start."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from extractors.contract import ModelHome
@@ -16,7 +15,6 @@ class Services:
     Attributes:
         pepper: under which API keys are hashed.
         blob_secret: which signs the URLs of the folder blob store.
-        workers_alive: says whether this process' own worker threads run; None in distributed mode.
         lease_ms: how long a worker may go on without knowing that something was deleted.
     """
 
@@ -26,4 +24,3 @@ class Services:
     blob_secret: bytes
     public_url: str
     lease_ms: int = LEASE_SECONDS * 1000
-    workers_alive: Callable[[], bool] | None = None

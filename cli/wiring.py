@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ class House:
         """How long a claim holds."""
         return int(self.settings.lease_seconds * 1000)
 
-    def services(self, public_url: str, workers_alive: Callable[[], bool] | None = None) -> Services:
+    def services(self, public_url: str) -> Services:
         """Return what the API needs."""
         return Services(
             storage=self.storage,
@@ -53,7 +53,6 @@ class House:
             blob_secret=self.secrets.blob_secret,
             public_url=public_url,
             lease_ms=self.lease_ms,
-            workers_alive=workers_alive,
         )
 
     def runtime(self) -> Runtime:

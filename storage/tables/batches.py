@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text, func, select, text, update
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -132,12 +132,6 @@ def object_ids(session: Session, batch_ids: Sequence[str]) -> dict[str, list[str
     for batch_id, object_id in session.execute(statement):
         found[batch_id].append(object_id)
     return found
-
-
-def count_objects(session: Session, batch_id: str) -> int:
-    """Return how many objects are in a batch."""
-    statement = select(func.count()).select_from(BatchObjectRow).where(BatchObjectRow.batch_id == batch_id)
-    return session.scalar(statement) or 0
 
 
 def running_on(session: Session, scope: Scope, *, bucket_id: str | None = None) -> list[BatchRow]:

@@ -1,6 +1,6 @@
 """Buckets: a schema, and the objects that keep to it."""
 
-from sqlalchemy import Index, Text, func, select, text, update
+from sqlalchemy import Index, Text, func, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from domain.documents import Scope
@@ -48,11 +48,6 @@ def list_page(session: Session, scope: Scope, request: PageRequest, search: str 
     if search:
         statement = statement.where(func.lower(BucketRow.name).contains(search.lower(), autoescape=True))
     return page(session, statement, (BucketRow.created_at, BucketRow.id), request, count=True)
-
-
-def ids(session: Session, scope: Scope) -> list[str]:
-    """Return the ids of all living buckets of a namespace."""
-    return list(session.scalars(select(BucketRow.id).where(within(BucketRow, scope))))
 
 
 def mark_deleting(session: Session, scope: Scope, bucket_id: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Boolean, Index, Integer, String, Text, func, or_, select, text, update
+from sqlalchemy import Boolean, Index, Integer, String, Text, func, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from domain.documents import Scope
@@ -102,18 +102,6 @@ def all_living(session: Session, scope: Scope) -> list[CollectionRow]:
 def load(session: Session, scope: Scope, collection_ids: Sequence[str]) -> list[CollectionRow]:
     """Return the living ones among these ids."""
     return list(session.scalars(living(CollectionRow, scope).where(CollectionRow.id.in_(collection_ids))))
-
-
-def by_name_or_id(session: Session, scope: Scope, identifiers: Sequence[str]) -> dict[str, CollectionRow]:
-    """Return living collections by the identifier they were asked for with."""
-    statement = living(CollectionRow, scope).where(
-        or_(CollectionRow.id.in_(identifiers), CollectionRow.name.in_(identifiers))
-    )
-    found: dict[str, CollectionRow] = {}
-    for row in session.scalars(statement):
-        found.setdefault(row.name, row)
-        found[row.id] = row
-    return found
 
 
 def get(session: Session, collection_id: str) -> CollectionRow | None:
