@@ -89,6 +89,8 @@ async def _on_validation(request: Request, error: Exception) -> Response:
     first = problems[0]
     where = ".".join(str(part) for part in first["location"])
     message = f"{where}: {first['message']}"
+    if first["location"] == ["body"] and "json" not in request.headers.get("content-type", "json"):
+        message = "The body was not read as JSON: send the header 'Content-Type: application/json'."
     return envelope(
         request, 422, "ValidationError", "validation_failed", message, {"validation_errors": problems}, retryable=False
     )

@@ -199,3 +199,10 @@ def test_deep_health_names_every_part(api):
     wanted = {"cache", "metadata", "vector_store", "object_storage", "task_queue", "inference"}
     assert set(body["data"]) == wanted
     assert api.client.get("/readyz").status_code == 200
+
+
+def test_a_body_of_another_content_type_is_told_the_header_to_send(api):
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    response = api.send("POST", "/buckets", content=b'{"bucket_name": "b"}', headers=form)
+    assert response.status_code == 422
+    assert "Content-Type: application/json" in response.json()["error"]["message"]
