@@ -12,9 +12,8 @@ import queue
 import socket
 import ssl
 import threading
-import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -24,11 +23,12 @@ import httpx
 
 from domain.errors import ObjectFailed, Unavailable
 from storage.addresses import Network, may_reach
+from storage.deadline import Clock, TimedStream
+from storage.gunzip import Gunzip
 
 MOST_REDIRECTS: Final = 3
 DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
-_PIECE: Final = 64 * 1024  # bytes unpacked at once
 _OVERHEAD: Final = 64 * 1024  # by how much packed bytes may exceed what they unpack to
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _COME_AGAIN: Final = frozenset({408, 425, 429})
@@ -62,6 +62,15 @@ class Fetched:
     final_url: str
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered, whatever its status; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class Fetcher:
     """Fetches what users point at. Threads may share one; connections are kept for the next request.
 
@@ -81,7 +90,7 @@ class Fetcher:
         network: httpcore.NetworkBackend | None = None,
     ) -> None:
         self._schemes = {"https", "http"} if allow_http else {"https"}
-        self._clock = _Clock()
+        self._clock = Clock()
         allowed = tuple(ipaddress.ip_network(one, strict=False) for one in allow)
         guard = _Guard(self._clock, allowed, resolve or _system_resolve, network or httpcore.SyncBackend())
         self._pool = httpcore.ConnectionPool(
@@ -114,6 +123,37 @@ class Fetcher:
             target = self._admitted(answer)
         raise _failed("SOURCE_UNREADABLE", f"{_origin(target)} redirects more than {MOST_REDIRECTS} times.")
 
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        max_bytes: int,
+        timeout_seconds: float,
+    ) -> Answer:
+        """Send one request and return its answer, of whatever status; no redirect is followed.
+
+        Raises:
+            ObjectFailed: it may not be sent, or the answer is larger than ``max_bytes``.
+            SourceUnavailable: there is no whole answer in time.
+        """
+        self._clock.start(timeout_seconds)
+        target = self._admitted(url)
+        sent = {"Host": target.netloc.decode("ascii"), "User-Agent": "openpeek", **headers}
+        if body:
+            sent["Content-Length"] = str(len(body))
+        lines = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in sent.items()]
+        with (
+            _told(_origin(target), self._clock),
+            self._pool.stream(
+                method, _address(target), headers=lines, content=body, extensions=self._clock.extensions()
+            ) as response,
+        ):
+            found = _headers(response)
+            return Answer(response.status, found, _read(response, found, max_bytes, _origin(target), self._clock))
+
     def close(self) -> None:
         """Close the connections that were kept."""
         self._pool.close()
@@ -137,12 +177,6 @@ class Fetcher:
     def _ask(self, target: httpx.URL, max_bytes: int, content_types: Sequence[str]) -> Fetched | httpx.URL:
         """Return the answer, or where it redirects to."""
         origin = _origin(target)
-        request = httpcore.URL(
-            scheme=target.raw_scheme,
-            host=target.raw_host,
-            port=target.port or DEFAULT_PORTS[target.scheme],
-            target=target.raw_path,
-        )
         headers = [
             (b"Host", target.netloc),
             (b"User-Agent", b"openpeek"),
@@ -151,9 +185,11 @@ class Fetcher:
         ]
         with (
             _told(origin, self._clock),
-            self._pool.stream("GET", request, headers=headers, extensions=self._clock.extensions()) as response,
+            self._pool.stream(
+                "GET", _address(target), headers=headers, extensions=self._clock.extensions()
+            ) as response,
         ):
-            found = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+            found = _headers(response)
             if response.status in _REDIRECTS and "location" in found:
                 return _next(target, found["location"])
             _check_status(response.status, origin)
@@ -165,33 +201,12 @@ class Fetcher:
             return Fetched(body, content_type, str(target))
 
 
-class _Clock(threading.local):
-    """When the present request of this thread must have ended."""
-
-    deadline = 0.0
-    seconds = 0.0
-
-    def start(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.deadline = time.monotonic() + seconds
-
-    def left(self) -> float:
-        """Return the seconds that are left; raises httpcore's timeout if none are."""
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise httpcore.ReadTimeout
-        return left
-
-    def extensions(self) -> dict[str, dict[str, float]]:
-        return {"timeout": {"pool": self.left()}}
-
-
 class _Guard(httpcore.NetworkBackend):
     """Makes connections to permitted addresses only."""
 
     def __init__(
         self,
-        clock: _Clock,
+        clock: Clock,
         allowed: Sequence[Network],
         resolve: Resolve,
         network: httpcore.NetworkBackend,
@@ -236,36 +251,8 @@ class _Guard(httpcore.NetworkBackend):
                 if rest == 1:
                     raise
             else:
-                return _TimedStream(stream, self._clock)
+                return TimedStream(stream, self._clock)
         raise httpcore.ConnectError("the name has no address")
-
-
-class _TimedStream(httpcore.NetworkStream):
-    """A connection on which no read outlasts the request, however slowly bytes drip."""
-
-    def __init__(self, stream: httpcore.NetworkStream, clock: _Clock) -> None:
-        self._stream = stream
-        self._clock = clock
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
-        return self._stream.read(max_bytes, self._clock.left())
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
-        self._stream.write(buffer, self._clock.left())
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ARG002
-    ) -> httpcore.NetworkStream:
-        return _TimedStream(self._stream.start_tls(ssl_context, server_hostname, self._clock.left()), self._clock)
-
-    def get_extra_info(self, info: str) -> object:
-        return self._stream.get_extra_info(info)
 
 
 def _system_resolve(host: str, port: int) -> list[str]:
@@ -293,7 +280,7 @@ def _resolve_in_time(resolve: Resolve, host: str, port: int, seconds: float) -> 
     return answer
 
 
-def _read(response: httpcore.Response, headers: dict[str, str], max_bytes: int, origin: str, clock: _Clock) -> bytes:
+def _read(response: httpcore.Response, headers: dict[str, str], max_bytes: int, origin: str, clock: Clock) -> bytes:
     """Return the body, unpacked. The announced length is believed only when it is too large."""
     announced = headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and int(announced) > max_bytes:
@@ -303,42 +290,29 @@ def _read(response: httpcore.Response, headers: dict[str, str], max_bytes: int, 
         raise _failed("SOURCE_UNREADABLE", f"{origin} packs its answer as {encoding[:40]!r}, which nobody asked for.")
     body = bytearray()
     raw = 0
-    unpacker = _Gunzip() if "gzip" in encoding else None
+    unpacker = Gunzip() if "gzip" in encoding else None
     for piece in response.iter_stream():
         raw += len(piece)
-        for part in (piece,) if unpacker is None else unpacker.unpack(piece, origin):
-            body += part
-            if len(body) > max_bytes or raw > max_bytes + _OVERHEAD:
-                raise _too_large(origin, max_bytes)
-            clock.left()
+        try:
+            for part in (piece,) if unpacker is None else unpacker.unpack(piece):
+                body += part
+                if len(body) > max_bytes or raw > max_bytes + _OVERHEAD:
+                    raise _too_large(origin, max_bytes)
+                clock.left()
+        except zlib.error as error:
+            raise _failed("SOURCE_UNREADABLE", f"{origin} sent a broken gzip stream.") from error
     if unpacker is not None and unpacker.is_inside:
         raise _failed("SOURCE_UNREADABLE", f"{origin} sent a gzip stream that breaks off.")
     return bytes(body)
 
 
-class _Gunzip:
-    """Unpacks gzip in small pieces, so that a bomb is seen before it bursts."""
+def _address(target: httpx.URL) -> httpcore.URL:
+    port = target.port or DEFAULT_PORTS[target.scheme]
+    return httpcore.URL(scheme=target.raw_scheme, host=target.raw_host, port=port, target=target.raw_path)
 
-    def __init__(self) -> None:
-        self._member: zlib._Decompress | None = None
 
-    @property
-    def is_inside(self) -> bool:
-        """Whether more must follow."""
-        return self._member is not None
-
-    def unpack(self, data: bytes, origin: str) -> Iterator[bytes]:
-        """Yield what is unpacked, at most 64 KiB at a time, and something empty at least."""
-        try:
-            while data:
-                if self._member is None:
-                    self._member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-                yield self._member.decompress(data, _PIECE)
-                data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
-                if self._member.eof:
-                    self._member = None
-        except zlib.error as error:
-            raise _failed("SOURCE_UNREADABLE", f"{origin} sent a broken gzip stream.") from error
+def _headers(response: httpcore.Response) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
 
 
 def _next(target: httpx.URL, location: str) -> httpx.URL:
@@ -361,7 +335,7 @@ def _check_status(status: int, origin: str) -> None:
 
 
 @contextmanager
-def _told(origin: str, clock: _Clock) -> Iterator[None]:
+def _told(origin: str, clock: Clock) -> Iterator[None]:
     """Tell failures of the network as facts about the source."""
     try:
         yield
