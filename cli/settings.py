@@ -38,6 +38,16 @@ class Settings(BaseSettings):
     queue_url: SecretStr | None = Field(None, description="redis://…, for Celery workers; threads by default.")
     models: Path | None = Field(None, description="Folder with models, owner/name each; DATA/models by default.")
     default_model: str | None = Field(None, description="Model of collections that name none.")
+    embeddings_url: str | None = Field(
+        None, description="Address of an OpenAI-compatible or TEI server that embeds; this process by default."
+    )
+    embeddings_key: SecretStr | None = Field(None, description="Key of the embeddings server, sent as Bearer.")
+    embeddings_model: str | None = Field(
+        None, description="What the embeddings server calls the model; the model's own id by default."
+    )
+    embeddings_revision: str | None = Field(
+        None, description="Revision of the server's model; by default what its /info says, else `remote`."
+    )
     device: str = Field("cpu", pattern="^(cpu|cuda)$", description="Where models run.")
     secret_key: SecretStr | None = Field(
         None, min_length=32, description="Root of all derived keys; DATA/secret.key by default."
@@ -51,8 +61,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(60, ge=1, le=3600, description="How long a claim holds without a sign of life.")
 
     @field_validator(
-        "database_url", "vectors_url", "queue_url", "vectors_api_key", "blobs", "s3_endpoint", mode="before"
-    )
+        "database_url", "vectors_url", "queue_url", "vectors_api_key", "blobs", "s3_endpoint",
+        "embeddings_url", "embeddings_key", "embeddings_model", "embeddings_revision", mode="before",
+    )  # fmt: skip
     @classmethod
     def _empty_means_unset(cls, value: object) -> object:
         """Compose files pass unset variables as empty strings."""
@@ -70,6 +81,24 @@ class Settings(BaseSettings):
     def _vectors_is_http(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
+        return value
+
+    @field_validator("embeddings_url")
+    @classmethod
+    def _embeddings_server_is_http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        if value is not None and "@" in value.split("/")[2]:
+            raise ValueError("must hold no user name or password; the key belongs into OPENPEEK_EMBEDDINGS_KEY")
+        if value is not None and ("?" in value or "#" in value):
+            raise ValueError("must be an address without ? and #")
+        return value
+
+    @field_validator("embeddings_key")
+    @classmethod
+    def _key_is_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not (value.get_secret_value().isascii() and value.get_secret_value().isprintable()):
+            raise ValueError("must be printable ASCII, because it is sent in a header")
         return value
 
     @field_validator("database_url")

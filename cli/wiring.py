@@ -19,6 +19,7 @@ from extractors.contract import ModelHome
 from storage.blobs.files import FileBlobs
 from storage.bundle import Storage
 from storage.database import Database
+from storage.embeddings import HttpEmbeddings
 from storage.fetch import Fetcher
 from storage.ports import BlobStore, JobQueue, VectorIndex
 from storage.queues.relay import Relay
@@ -94,8 +95,21 @@ def build(settings: Settings, *, public_url: str = "http://127.0.0.1:8000") -> H
     queue = _queue(settings) if bell is None else bell
     relay = Relay(database, queue)
     storage = Storage(database, _blobs(settings, found, public_url), _vectors(settings), queue, relay.wake)
-    home = ModelHome(str(settings.models_folder), settings.default_model, settings.device)
-    return House(settings, found, storage, home, relay, bell)
+    return House(settings, found, storage, model_home(settings), relay, bell)
+
+
+def model_home(settings: Settings) -> ModelHome:
+    """Return where models lie, and what embeds with them."""
+    server = None
+    if settings.embeddings_url is not None:
+        key = settings.embeddings_key
+        server = HttpEmbeddings(
+            settings.embeddings_url,
+            key.get_secret_value() if key else None,
+            revision=settings.embeddings_revision,
+            name=settings.embeddings_model,
+        )
+    return ModelHome(str(settings.models_folder), settings.default_model, settings.device, server)
 
 
 def open_database(settings: Settings, *, prepare: bool = True) -> Database:

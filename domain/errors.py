@@ -9,6 +9,7 @@ OpenPeekError
 │   └── AlreadyExists     the name is taken
 ├── TooLarge 413          more bytes than the limit
 ├── Invalid 422           understood, and wrong
+├── Busy 429              too much is waiting already; try again
 └── Unavailable 503       a dependency does not answer; try again
     └── StorageFull 507   no room left; free some, then try again
 """
@@ -114,6 +115,20 @@ class Invalid(OpenPeekError):
         self.location = location
 
 
+class Busy(OpenPeekError):
+    """As much is waiting as will be kept waiting. Nothing was done; the same call succeeds a little later."""
+
+    status = 429
+    type = "TooManyRequestsError"
+    retryable = True
+    code = "busy"
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(
+            f"{message} Try again in {retry_after_seconds} s.", retry_after_seconds=retry_after_seconds, retryable=True
+        )
+
+
 class Unavailable(OpenPeekError):
     """A dependency does not answer. Nothing is lost; the same call may succeed in a moment."""
 
@@ -167,6 +182,25 @@ class WeightsBroken(Unavailable):
         self.message = f"The weights of {model_id} cannot be used: {problem}"
         self.args = (self.message,)
         self.details |= {"model_id": model_id, "problem": problem}
+
+
+class EmbeddingsServerAway(WeightsMissing):
+    """The operator's embeddings server does not answer now: as with weights that are missing, work waits for it."""
+
+    def __init__(self, model_id: str, reason: str) -> None:
+        Unavailable.__init__(self, "embeddings server", reason)
+        self.reason = reason
+        self.details["model_id"] = model_id
+
+
+class EmbeddingsServerWrong(WeightsBroken):
+    """The embeddings server answered, and not with this model's vectors: work waits until it has been put right."""
+
+    def __init__(self, model_id: str, problem: str) -> None:
+        super().__init__(model_id, problem)
+        self.code = "embeddings_server_wrong"
+        self.message = f"The embeddings server cannot be used for {model_id}: {problem}"
+        self.args = (self.message,)
 
 
 class ObjectFailed(OpenPeekError):

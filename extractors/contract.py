@@ -99,6 +99,34 @@ class Catalogue:
     max_inputs: Mapping[str, int] = field(default_factory=dict)
 
 
+class EmbeddingsServer(Protocol):
+    """A server of the operator's that embeds instead of this process (OPENPEEK_EMBEDDINGS_URL)."""
+
+    def revision(self, model_id: str) -> str:
+        """Return which revision of the model it serves; it is asked now and then, not every time.
+
+        Raises:
+            EmbeddingsServerAway: it does not answer.
+            EmbeddingsServerWrong: it serves another model.
+        """
+
+    def revision_at_hand(self) -> str | None:
+        """Return the revision as far as it is known without asking anybody."""
+
+    def embed(self, model_id: str, texts: Sequence[str], *, urgent: bool) -> Vectors:
+        """Return what it answers, float32[n, ?], in the order of the texts: counted, and of one width.
+
+        Args:
+            model_id: whose vectors are wanted.
+            texts: with the model's prefix, none longer than the model reads.
+            urgent: somebody waits for it, so it is given up sooner.
+
+        Raises:
+            EmbeddingsServerAway: it does not answer, or not in time.
+            EmbeddingsServerWrong: it refuses, or its answer is not what was asked for.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class ModelHome:
     """Where weights may lie, and how they run. Made once from the settings and passed down.
@@ -107,11 +135,13 @@ class ModelHome:
         folder: OPENPEEK_MODELS; a model lies in ``folder/owner/name``.
         default_model: OPENPEEK_DEFAULT_MODEL, used by collections that name none.
         device: "cpu" or "cuda".
+        server: embeds instead of this process; then only the tokenizer must lie here.
     """
 
     folder: str
     default_model: str | None = None
     device: str = "cpu"
+    server: EmbeddingsServer | None = None
 
 
 class Extractor(Protocol):

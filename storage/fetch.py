@@ -45,6 +45,7 @@ class SourceUnavailable(Unavailable):
 
     def __init__(self, origin: str, reason: str) -> None:
         super().__init__(f"source {origin}", reason, code="SOURCE_UNAVAILABLE")
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,10 @@ Importing this loads neither torch nor transformers: the catalogue and the creat
 what stands here. Weights come in with the first text.
 """
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
-import numpy as np
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -28,21 +26,21 @@ from extractors.contract import (
 )
 from extractors.registry import register
 from extractors.text_embedding import chunking, models, weights
+from extractors.text_embedding.engine import Engine
 from extractors.text_embedding.fitting import Fitter
+from extractors.text_embedding.matryoshka import shorten
 from extractors.text_embedding.models import Model
-from extractors.text_embedding.tokens import TextTokenizer
+from extractors.text_embedding.query_cache import QueryCache, QueryKey
 
 if TYPE_CHECKING:
     from domain.json_types import Fields
     from extractors.text_embedding.chunking import Span
-    from extractors.text_embedding.encoder import Encoder
 
 # Values of the contract that this extractor knows of and cannot do.
 _NOT_YET: Final = ("int8", "time_segments", "youtube")
 _KINDS: Final = {bool: "true or false", dict: "an object", list: "a list of other things than text"}
 _WHERE: Final = ("body", "feature_extractor", "parameters")
-_encoders: dict[tuple[str, str], "Encoder"] = {}
-_loading = threading.Lock()
+_queries: Final = QueryCache()
 
 
 class TextEmbeddingParameters(Parameters):
@@ -124,6 +122,7 @@ class TextEmbedding:
         self._parameters: TextEmbeddingParameters = parameters
         self._home = models
         self._model = _choose(parameters.model_id, models)
+        self._engine = Engine(self._model, models, parameters.precision)
         self._made_fitter: Fitter | None = None
         self._dimensions = parameters.dimensions or self._model.width
         if not self._model.narrowest <= self._dimensions <= self._model.width:
@@ -145,7 +144,7 @@ class TextEmbedding:
     def output(self) -> Output | None:
         """Return the vector index; its revision is empty where the weights have not been seen."""
         try:
-            identity = self.identity()
+            identity = self._engine.identity_at_hand()
         except (WeightsMissing, WeightsBroken):
             identity = None
         spec = VectorSpec(
@@ -159,7 +158,7 @@ class TextEmbedding:
 
     def identity(self) -> ModelIdentity | None:
         """Return which weights would embed. Raises WeightsMissing, WeightsBroken."""
-        return weights.identify(self._model, weights.locate(self._model, self._home), self._home)
+        return self._engine.identity()
 
     def parts(self, source: Source) -> Extraction:
         """Split one source into parts that the model reads whole.
@@ -197,26 +196,26 @@ class TextEmbedding:
 
     def embed(self, texts: Sequence[str], progress: Callable[[int], None]) -> Vectors:
         """Return float32[n, width], unit length, in order."""
-        return self._encoder().encode([self._model.document_prefix + text for text in texts], progress)
+        return self._engine.encode([self._model.document_prefix + text for text in texts], progress)
 
     def embed_query(self, text: str) -> Vectors:
         """Return float32[dimensions], unit length. Raises Invalid when the query is longer than the model reads."""
-        encoder = self._encoder()
-        prefixed = self._model.query_prefix + _encodable(text)
-        tokens = encoder.tokenizer.count([prefixed])[0]
-        if tokens > self._model.max_tokens:
-            message = (
-                f"The query has {tokens} tokens; {self._model.model_id} reads {self._model.max_tokens}. Shorten it."
-            )
-            raise Invalid(message, code="query_too_long", location=("body", "inputs"))
-        vector: Vectors = self.fit(encoder.encode([prefixed]))[0]
+        cleaned, prefix, engine = _encodable(text), self._model.query_prefix, self._engine
+        key = QueryKey(self._model.model_id, engine.identity().revision, engine.precision, prefix, cleaned)
+
+        def embed() -> Vectors:
+            tokens = engine.tokenizer().count([prefix + cleaned])[0]
+            if tokens > self._model.max_tokens:
+                message = f"{self._model.model_id} reads {self._model.max_tokens} tokens, and the query has {tokens}."
+                raise Invalid(f"{message} Shorten it.", code="query_too_long", location=("body", "inputs"))
+            return engine.encode([prefix + cleaned], urgent=True)
+
+        vector: Vectors = self.fit(_queries.get(key, embed))[0]
         return vector
 
     def fit(self, vectors: Vectors) -> Vectors:
         """Return float32[n, dimensions]: cut first, then normalised (Matryoshka)."""
-        cut = np.asarray(vectors, dtype=np.float32)[:, : self._dimensions]
-        length = np.linalg.norm(cut, axis=1, keepdims=True)
-        return np.ascontiguousarray(cut / np.maximum(length, np.float32(1e-12)), dtype=np.float32)
+        return shorten(vectors, self._dimensions)
 
     def _cut_or_refuse(self, fitter: Fitter, text: str, spans: "list[Span]") -> "tuple[list[Span], int]":
         """Return spans that fit and the tokens cut off them; raise ObjectFailed if that is what was asked for."""
@@ -235,25 +234,10 @@ class TextEmbedding:
 
     def _fitter(self) -> Fitter:
         if self._made_fitter is None:  # 0.1 ms that would otherwise be paid for every source
-            located = weights.locate(self._model, self._home)
-            tokenizer = TextTokenizer(located.folder, self._model.model_id)
             self._made_fitter = Fitter(
-                tokenizer, self._model.document_prefix, self._model.max_tokens, self._parameters.language
+                self._engine.tokenizer(), self._model.document_prefix, self._model.max_tokens, self._parameters.language
             )
         return self._made_fitter
-
-    def _encoder(self) -> "Encoder":
-        """Return this process' encoder of the model, loaded once however many threads ask."""
-        located = weights.locate(self._model, self._home)
-        key = (str(located.folder), self._home.device)
-        if key in _encoders:  # without waiting for another model that is being loaded
-            return _encoders[key]
-        with _loading:
-            if key not in _encoders:
-                from extractors.text_embedding.encoder import Encoder  # noqa: PLC0415 - torch loads here, and only here
-
-                _encoders[key] = Encoder(self._model, located.folder, self._home.device)
-            return _encoders[key]
 
 
 def _visible(text: str, span: "Span") -> str:
@@ -277,6 +261,8 @@ def _choose(name: str | None, home: ModelHome) -> Model:
     wanted = name or home.default_model
     if wanted is not None:
         return models.require(wanted)
+    if home.server is not None:
+        return models.NOMIC
     return next((model for model in models.PREFERRED if weights.is_here(model, home)), models.NOMIC)
 
 

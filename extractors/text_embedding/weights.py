@@ -85,6 +85,24 @@ def is_here(model: Model, home: ModelHome) -> bool:
     return True
 
 
+def locate_tokenizer(model: Model, home: ModelHome) -> Path:
+    """Return the folder with a model's tokenizer, which is all that is needed where a server embeds.
+
+    Raises:
+        WeightsMissing: it is nowhere; the message tells where to put it.
+    """
+    own = Path(home.folder, *model.model_id.split("/"))
+    elsewhere = [found.folder for found in (_in_package(model), _in_hub_cache(model)) if found is not None]
+    for folder in (*([model.folder] if model.folder else []), own, *elsewhere):
+        if (folder / TOKENIZER).is_file():
+            return folder
+    problem = (
+        f"Texts are counted here before they are sent to the embeddings server, because a server may cut them without "
+        f"a word; that takes the model's {TOKENIZER} (not its weights). Copy it into {own}."
+    )
+    raise WeightsMissing(model.model_id, problem)
+
+
 def ways(model: Model, home: ModelHome) -> str:
     """Tell how a model's weights can be had."""
     place = Path(home.folder, *model.model_id.split("/"))

@@ -13,7 +13,7 @@ from domain.errors import Invalid, WeightsBroken, WeightsMissing
 from extractors import text_embedding
 from extractors.contract import ModelHome
 from extractors.registry import EXTRACTORS, configure
-from extractors.text_embedding import encoder, models
+from extractors.text_embedding import encoder, engine, models
 
 NOMIC = "nomic-ai/nomic-embed-text-v2-moe"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -213,7 +213,7 @@ def test_half_a_surrogate_pair_is_no_reason_to_fail(tiny):
 
 
 def test_two_threads_that_ask_at_once_load_the_model_once(tiny, monkeypatch):
-    monkeypatch.setattr(text_embedding, "_encoders", {})
+    monkeypatch.setattr(engine, "_encoders", {})
     loaded: list[int] = []
     original = encoder._network
 
@@ -238,7 +238,7 @@ def test_two_threads_that_ask_at_once_load_the_model_once(tiny, monkeypatch):
 def test_a_network_that_gives_no_numbers_is_broken_and_its_vectors_are_not_used(tiny, monkeypatch):
     extractor = tiny.extractor()
     extractor.embed(["a"], unwatched)
-    network = extractor._encoder()._network
+    network = extractor._engine._encoder()._network
     monkeypatch.setattr(network, "embed", lambda batch: torch.full((len(batch), 64), float("nan")))
     with pytest.raises(WeightsBroken):
         extractor.embed(["a"], unwatched)

@@ -1,0 +1,103 @@
+"""Who embeds: the network in this process, or the operator's embeddings server. Asked here and nowhere else."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from extractors.contract import ModelHome, ModelIdentity, Vectors
+from extractors.text_embedding import weights
+from extractors.text_embedding.models import Model
+from extractors.text_embedding.remote import RemoteEncoder
+from extractors.text_embedding.tokens import TextTokenizer
+
+if TYPE_CHECKING:
+    from extractors.text_embedding.encoder import Encoder
+
+_encoders: Final[dict[tuple[str, str, str], "Encoder"]] = {}
+_loading: Final = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A model as this machine can use it. Cheap to make: weights come in with the first text.
+
+    Attributes:
+        precision: of the arithmetic, where it is done here.
+    """
+
+    model: Model
+    home: ModelHome
+    precision: str = "fp32"
+
+    def identity(self) -> ModelIdentity:
+        """Return which weights embed; the hash of weights that a server has is not known.
+
+        Raises:
+            WeightsMissing, WeightsBroken: there are none; or the server is away, or has another model.
+        """
+        if self.home.server is None:
+            return weights.identify(self.model, weights.locate(self.model, self.home), self.home)
+        return self._theirs(self.home.server.revision(self.model.model_id))
+
+    def identity_at_hand(self) -> ModelIdentity | None:
+        """Return the same as far as it is known without asking a server; None where nothing is."""
+        if self.home.server is None:
+            return self.identity()
+        revision = self.home.server.revision_at_hand()
+        return None if revision is None else self._theirs(revision)
+
+    def tokenizer(self) -> TextTokenizer:
+        """Return the model's own tokenizer, which counts here even where a server embeds.
+
+        Raises:
+            WeightsMissing, WeightsBroken: it is not here, or is none.
+        """
+        server = self.home.server
+        where = weights.locate(self.model, self.home).folder if server is None else self._tokenizer_folder()
+        return TextTokenizer(where, self.model.model_id)
+
+    def load(self) -> None:
+        """Have the weights in memory. Raises WeightsMissing, WeightsBroken."""
+        self._encoder()
+
+    def encode(
+        self, texts: Sequence[str], progress: Callable[[int], None] | None = None, *, urgent: bool = False
+    ) -> Vectors:
+        """Return float32[n, width], unit length, in order.
+
+        Args:
+            texts: with the model's prefix; none longer than the model reads.
+            progress: called with the number of texts finished so far.
+            urgent: somebody waits for it, so it goes before documents.
+
+        Raises:
+            WeightsMissing, WeightsBroken: the model cannot be used; or the server cannot.
+        """
+        encoder = self._encoder()
+        if isinstance(encoder, RemoteEncoder):
+            return encoder.encode(texts, progress, urgent=urgent)
+        return encoder.encode(texts, progress)
+
+    def _theirs(self, revision: str) -> ModelIdentity:
+        tokenizer = weights.sha256(self._tokenizer_folder() / weights.TOKENIZER)
+        return ModelIdentity(self.model.model_id, revision, "", tokenizer)
+
+    def _tokenizer_folder(self) -> Path:
+        return weights.locate_tokenizer(self.model, self.home)
+
+    def _encoder(self) -> "Encoder | RemoteEncoder":
+        """Return this process' encoder of the model, loaded once however many threads ask."""
+        if self.home.server is not None:
+            return RemoteEncoder(self.model, self.home.server, self.tokenizer())
+        folder = weights.locate(self.model, self.home).folder
+        key = (str(folder), self.home.device, self.precision)
+        if key in _encoders:  # without waiting for another model that is being loaded
+            return _encoders[key]
+        with _loading:
+            if key not in _encoders:
+                from extractors.text_embedding.encoder import Encoder  # noqa: PLC0415 - torch loads here, and only here
+
+                _encoders[key] = Encoder(self.model, folder, self.home.device)
+            return _encoders[key]
