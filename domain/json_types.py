@@ -13,6 +13,7 @@ else:
 Fields: TypeAlias = dict[str, Json]
 
 MAX_DEPTH: Final = 64
+_NUMBERS: Final = frozenset({int, float})
 
 
 class Missing:
@@ -46,6 +47,11 @@ def _descend(fields: Mapping[str, Json], path: str) -> Json | Missing:
     head, dot, rest = path.partition(".")
     inner = fields.get(head, MISSING) if dot else MISSING
     return _descend(inner, rest) if isinstance(inner, dict) else MISSING
+
+
+def is_vector(value: Json) -> bool:
+    """Say whether a value is a list of numbers only; they are asked for their kind all at once, because many come."""
+    return isinstance(value, list) and set(map(type, value)) <= _NUMBERS
 
 
 def strings(value: Json) -> Iterator[str]:

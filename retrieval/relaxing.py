@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from domain.errors import Invalid
-from domain.json_types import Fields, Json
+from domain.json_types import Fields, Json, is_vector
 
 # Parameters of stages that hold a filter, wherever they stand.
 FILTER_KEYS: Final = frozenset({"conditions", "filters", "AND", "OR", "NOT"})
@@ -33,7 +33,7 @@ def map_filters(value: Json, change: Callable[[Json], Json], *, is_filter: bool 
     if is_filter:
         return change(value)
     if isinstance(value, list):
-        return [map_filters(item, change) for item in value]
+        return value if is_vector(value) else [map_filters(item, change) for item in value]
     if not isinstance(value, dict):
         return value
     if is_condition(value):
@@ -114,7 +114,7 @@ def leave_out_optional(value: Json, missing: Callable[[Json], str | None]) -> Js
     An object may be empty if it says ``optional: true`` or ``on_empty: skip``.
     """
     if isinstance(value, list):
-        return [leave_out_optional(item, missing) for item in value]
+        return value if is_vector(value) else [leave_out_optional(item, missing) for item in value]
     if not isinstance(value, dict):
         return value
     if value.get("optional") is True or value.get("on_empty") == "skip":

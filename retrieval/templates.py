@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 from domain.errors import Invalid
-from domain.json_types import Json
+from domain.json_types import Json, is_vector
 from retrieval.template_calls import FILTERS, FUNCTIONS, MAX_TEXT, Clock, render
 
 Location: TypeAlias = tuple[str | int, ...]
@@ -92,7 +92,7 @@ def names_used(value: Json, location: Location = ()) -> Iterator[NameUsed]:
     if isinstance(value, dict):
         for key, item in value.items():
             yield from names_used(item, (*location, key))
-    elif isinstance(value, list):
+    elif isinstance(value, list) and not is_vector(value):
         for index, item in enumerate(value):
             yield from names_used(item, (*location, index))
     elif isinstance(value, str):
@@ -106,7 +106,7 @@ def has_template(value: Json) -> bool:
     """Say whether there is a template, even a malformed one, anywhere in a value."""
     if isinstance(value, dict):
         return any(map(has_template, value.values()))
-    if isinstance(value, list):
+    if isinstance(value, list) and not is_vector(value):
         return any(map(has_template, value))
     return isinstance(value, str) and "}}" in value.partition("{{")[2]
 
@@ -284,7 +284,7 @@ class _Filling:
     def fill(self, value: Json, location: Location) -> Json:
         if isinstance(value, dict):
             return {key: self.fill(item, (*location, key)) for key, item in value.items()}
-        if isinstance(value, list):
+        if isinstance(value, list) and not is_vector(value):
             return [self.fill(item, (*location, index)) for index, item in enumerate(value)]
         if not isinstance(value, str) or "{{" not in value:
             return value

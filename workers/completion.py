@@ -8,13 +8,13 @@ import orjson
 from sqlalchemy.orm import Session
 
 from domain.errors import OpenPeekError, Unavailable
-from domain.ids import digest, document_id
+from domain.ids import digest
 from domain.json_types import Fields
 from domain.lifecycle import ItemState
 from storage.ports import Vector
 from storage.tables import batches, documents, ending, items, json_filters, objects, tombstones, vectors
 from storage.tables.collections import CollectionRow
-from storage.tables.items import Claim, ItemRow
+from storage.tables.items import Claim, Item
 from workers.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -113,14 +113,14 @@ def _current_versions(session: Session, taken: Claim, collection: CollectionRow)
     return {row.id: row.epoch for row in documents.load_sources(session, source_ids).values()}
 
 
-def _doubt(session: Session, collection: CollectionRow, item: ItemRow, runtime: Runtime) -> None:
+def _doubt(session: Session, collection: CollectionRow, item: Item, runtime: Runtime) -> None:
     """Have the sweep make the points of this source equal to its rows: ours may be among them."""
     tombstones.add(
         session, collection.scope, "source", collection.id, source_id=item.source_id, again_ms=2 * runtime.lease_ms
     )
 
 
-def _failed(item: ItemRow, code: str, reason: str) -> dict[str, object]:
+def _failed(item: Item, code: str, reason: str) -> dict[str, object]:
     return {
         "id": item.id,
         "state": ItemState.FAILED.value,
@@ -130,7 +130,7 @@ def _failed(item: ItemRow, code: str, reason: str) -> dict[str, object]:
     }
 
 
-def _failure(session: Session, item: ItemRow, failure: OpenPeekError) -> dict[str, object]:
+def _failure(session: Session, item: Item, failure: OpenPeekError) -> dict[str, object]:
     """A foreign source that does not answer is asked again, up to five times; anything else is final."""
     if failure.retryable and item.attempts < MAX_ATTEMPTS:
         return {
@@ -144,7 +144,7 @@ def _failure(session: Session, item: ItemRow, failure: OpenPeekError) -> dict[st
     return {**failed, "error_type": "transient"} if failure.retryable else failed
 
 
-def _pause_ms(item: ItemRow) -> int:
+def _pause_ms(item: Item) -> int:
     """Return a pause with full jitter that grows with the attempts."""
     return random.randint(0, min(_LONGEST_PAUSE_MS, 500 * 2**item.attempts))  # noqa: S311 - jitter
 
@@ -162,7 +162,7 @@ def _document_rows(taken: Claim, collection: CollectionRow, one: "Written") -> l
     loaded = one.loaded
     return [
         {
-            "id": document_id(collection.id, loaded.source_id, collection.extractor_id, part),
+            "id": one.ids[part],
             "organization_id": collection.organization_id,
             "namespace_id": collection.namespace_id,
             "state": "active",

@@ -8,6 +8,7 @@ has been lost counts for nothing: the completion refuses it, and the sweep remov
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ import structlog
 from domain.errors import ObjectFailed, OpenPeekError, Unavailable, WeightsBroken, WeightsMissing
 from domain.ids import document_id, vector_key
 from domain.json_types import Fields
-from extractors.contract import Extractor
+from extractors.contract import Extraction, Extractor
 from storage.fetch import SourceUnavailable
 from storage.ports import Point, Vector
 from storage.tables import batches, collections, items, vectors
@@ -38,6 +39,7 @@ class Written:
     """What one source became: its documents' fields and vectors, or why there are none."""
 
     loaded: Loaded
+    ids: Sequence[str] = ()
     fields: Sequence[Fields] = ()
     keys: Sequence[str | None] = ()
     tokens: Sequence[int] = ()
@@ -59,6 +61,11 @@ def work_once(runtime: Runtime) -> bool:
     Raises:
         Unavailable: a store does not answer. What was in hand has been given back, no attempt is burned.
     """
+    with runtime.turn:
+        return _work_in_turn(runtime)
+
+
+def _work_in_turn(runtime: Runtime) -> bool:
     with runtime.storage.database.reading() as session:
         found = items.find_work(session, runtime.refused())
         collection = collections.get(session, found[1]) if found else None
@@ -72,7 +79,8 @@ def work_once(runtime: Runtime) -> bool:
         extractor = runtime.extractor_of(collection)
         collection = _with_model(runtime, collection, extractor)
         # Before anything is claimed: whoever dies while a model loads must not be held against the sources.
-        runtime.warm(collection.id, extractor)
+        with runtime.aside():
+            runtime.warm(collection.id, extractor)
     except OpenPeekError as error:
         _wait(runtime, batch_id, collection_id, error)
         return True
@@ -123,6 +131,11 @@ def _work_on(
         faults.point("after_embed")
         points_stand = _index(runtime, taken, collection, fit_each(extractor, embedded.all), written, progress)
         faults.point("after_upsert")
+        if points_stand:
+            completion.complete(runtime, taken, collection, written, embedded.unkept)
+        else:
+            completion.give_back(runtime, taken, delay_ms=1_000)
+        faults.point("after_complete")
     except (WeightsMissing, WeightsBroken) as error:
         completion.give_back(runtime, taken)
         _wait(runtime, taken.batch_id, taken.collection_id, error)
@@ -134,12 +147,6 @@ def _work_on(
         # others with it, and end as failed after five attempts.
         log.exception("portion_failed", batch_id=taken.batch_id, collection_id=taken.collection_id)
         completion.retry_alone(runtime, taken, f"{type(error).__name__}: {error}")
-    else:
-        if points_stand:
-            completion.complete(runtime, taken, collection, written, embedded.unkept)
-        else:
-            completion.give_back(runtime, taken, delay_ms=1_000)
-        faults.point("after_complete")
 
 
 def _extract(
@@ -160,15 +167,21 @@ def _extract_one(
 ) -> Written:
     try:
         carried = sources.passed_through(source, collection)
-        extraction = extractor.parts(sources.prepare(source, collection, runtime.storage.blobs, runtime.fetcher))
+        with runtime.aside() if source.blobs else nullcontext():
+            prepared = sources.prepare(source, collection, runtime.storage.blobs, runtime.fetcher)
+        extraction = extractor.parts(prepared)
     except (ObjectFailed, SourceUnavailable) as error:
         return Written(source, failure=error)
     except RecursionError:
         return Written(source, failure=ObjectFailed("The source is nested too deeply.", code="TOO_DEEP"))
-    keys = [_key(collection, extractor, part.text) for part in extraction.parts]
+    keys = _keys(collection, extractor, extraction)
     texts.update((key, part.text) for key, part in zip(keys, extraction.parts, strict=True) if key and part.text)
     return Written(
         source,
+        ids=[
+            document_id(collection.id, source.source_id, collection.extractor_id, part)
+            for part in range(len(extraction.parts))
+        ],
         fields=[{**carried, **part.fields} for part in extraction.parts],
         keys=keys,
         tokens=[part.tokens for part in extraction.parts],
@@ -176,12 +189,17 @@ def _extract_one(
     )
 
 
-def _key(collection: CollectionRow, extractor: Extractor, text: str | None) -> str | None:
-    if text is None or collection.spec is None:
-        return None
-    spec = collection.spec
-    prefix = extractor.document_prefix()
-    return vector_key(collection.organization_id, text, spec.model_id, spec.revision, prefix, spec.precision)
+def _keys(collection: CollectionRow, extractor: Extractor, extraction: Extraction) -> list[str | None]:
+    """Return the key of each part's embedding, None where there is nothing to embed."""
+    spec, prefix, owner = collection.spec, extractor.document_prefix(), collection.organization_id
+    if spec is None:
+        return [None] * len(extraction.parts)
+    return [
+        None
+        if part.text is None
+        else vector_key(owner, part.text, spec.model_id, spec.revision, prefix, spec.precision)
+        for part in extraction.parts
+    ]
 
 
 def _embed(
@@ -201,7 +219,9 @@ def _embed(
     kept_at = time.monotonic()
     for start in range(0, len(missing), EMBED_AT_ONCE):
         keys = missing[start : start + EMBED_AT_ONCE]
-        unkept.update(zip(keys, extractor.embed([texts[key] for key in keys], progress), strict=True))
+        with runtime.aside():
+            embedded = extractor.embed([texts[key] for key in keys], progress)
+        unkept.update(zip(keys, embedded, strict=True))
         known.update(unkept)
         progress()
         if time.monotonic() - kept_at > KEEP_AFTER_SECONDS:
@@ -239,10 +259,10 @@ def _points(
     taken: Claim, collection: CollectionRow, fitted: dict[str, Vector], written: Sequence[Written]
 ) -> Iterator[Point]:
     for one in written:
-        for part, (fields, key) in enumerate(zip(one.fields, one.keys, strict=True)):
+        for document, fields, key in zip(one.ids, one.fields, one.keys, strict=True):
             if key is not None:
                 yield Point(
-                    document_id=document_id(collection.id, one.loaded.source_id, collection.extractor_id, part),
+                    document_id=document,
                     collection_id=collection.id,
                     source_id=one.loaded.source_id,
                     object_version=one.loaded.version,

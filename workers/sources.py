@@ -37,7 +37,7 @@ def load(database: Database, scope: Scope, taken: Claim) -> dict[int, Loaded]:
     """Return item id → source for what still exists; what is absent has been deleted."""
     with database.reading() as session:
         if taken.items[0].tier == 0:
-            rows = objects.load(session, scope, [item.source_id for item in taken.items])
+            rows = objects.load_sources(session, scope, [item.source_id for item in taken.items])
             return {
                 item.id: Loaded(
                     item.id,

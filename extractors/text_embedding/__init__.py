@@ -178,14 +178,13 @@ class TextEmbedding:
         else:
             spans, lost = self._cut_or_refuse(fitter, text, spans)
         # White space at the ends of a part belongs to its span and its text, but is nothing to embed.
-        embedded = [_visible(text, span) for span in spans]
+        embedded = [chunking.visible(text, span) for span in spans]
         if asked.split_by == "pages":
             spans = [replace(one, about={"page_number": chunking.page_of(text, one.start, one.end)}) for one in spans]
-        placed = zip(spans, embedded, fitter.count(embedded), strict=True)
         return Extraction(
             [
-                Part({**_place(text, span, index, len(spans)), "token_count": tokens, **span.about}, visible, tokens)
-                for index, (span, visible, tokens) in enumerate(placed)
+                Part({**_place(text, span, index, len(spans)), **span.about}, visible, span.tokens or 0)
+                for index, (span, visible) in enumerate(zip(spans, embedded, strict=True))
             ],
             truncated_tokens=lost,
         )
@@ -220,16 +219,17 @@ class TextEmbedding:
     def _cut_or_refuse(self, fitter: Fitter, text: str, spans: "list[Span]") -> "tuple[list[Span], int]":
         """Return spans that fit and the tokens cut off them; raise ObjectFailed if that is what was asked for."""
         limit, lost = self._model.max_tokens, 0
-        counts = fitter.count([_visible(text, span) for span in spans])
-        for index, tokens in enumerate(counts):
+        spans = fitter.counted(text, spans)
+        for index, span in enumerate(spans):
+            tokens = span.tokens or 0
             if tokens <= limit:
                 continue
             if self._parameters.oversize == "reject":
                 what = "The text" if len(spans) == 1 else f"Part {index} of the text"
                 message = f"{what} has {tokens} tokens; {self._model.model_id} reads {limit}."
                 raise ObjectFailed(message, code="TEXT_TOO_LONG", tokens=tokens, limit=limit)
-            spans[index] = fitter.truncate(text, spans[index])
-            lost += max(0, tokens - fitter.count([_visible(text, spans[index])])[0])
+            [spans[index]] = fitter.counted(text, [fitter.truncate(text, span)])
+            lost += max(0, tokens - (spans[index].tokens or 0))
         return spans, lost
 
     def _fitter(self) -> Fitter:
@@ -240,12 +240,6 @@ class TextEmbedding:
         return self._made_fitter
 
 
-def _visible(text: str, span: "Span") -> str:
-    """Return the characters of a span without the blanks around them: what is embedded."""
-    start, end = chunking.core(text, span.start, span.end)
-    return text[start:end]
-
-
 def _place(text: str, span: "Span", index: int, total: int) -> "Fields":
     return {
         "text": text[span.start : span.end],
@@ -253,6 +247,7 @@ def _place(text: str, span: "Span", index: int, total: int) -> "Fields":
         "total_chunks": total,
         "start_char": span.start,
         "end_char": span.end,
+        "token_count": span.tokens,
     }
 
 

@@ -50,17 +50,25 @@ class Span:
     Attributes:
         about: what else is known of them, for the document's fields.
         cuts: positions inside where it should be cut, if it must be.
+        tokens: what the model reads for what is visible of them, prefix included; None where nobody has counted.
     """
 
     start: int
     end: int
     about: "Fields" = field(default_factory=dict)
     cuts: Sequence[int] = ()
+    tokens: int | None = None
 
 
 def is_blank(text: str) -> bool:
     """Say whether a text shows nothing at all."""
     return not text.strip(BLANKS)
+
+
+def visible(text: str, span: Span) -> str:
+    """Return the characters of a span without the blanks around them: what is embedded."""
+    start, end = core(text, span.start, span.end)
+    return text[start:end]
 
 
 def core(text: str, start: int, end: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from domain.errors import ObjectFailed
-from extractors.text_embedding.chunking import Span, core, paragraph_ends, sentence_ends, word_ends
+from extractors.text_embedding.chunking import Span, core, paragraph_ends, sentence_ends, visible, word_ends
 
 if TYPE_CHECKING:
     from extractors.text_embedding.tokens import TextTokenizer
@@ -47,7 +47,7 @@ class Fitter:
         return self._tokenizer.count([self._prefix + text for text in texts])
 
     def fit(self, text: str, spans: Sequence[Span]) -> list[Span]:
-        """Return spans that fit; one that is too long becomes several, which together are the whole of it.
+        """Return spans that fit, counted; one that is too long becomes several, which together are the whole of it.
 
         Of spans that overlap and must be cut, a piece that brings nothing new is left out.
 
@@ -55,13 +55,19 @@ class Fitter:
             ObjectFailed: a single character has more tokens than the model reads.
         """
         short = [span for span in spans if span.end - span.start <= _LONG * self._limit]
-        counts = self.count([text[span.start : span.end] for span in short])
-        fits = {id(span) for span, tokens in zip(short, counts, strict=True) if tokens <= self._limit}
+        whole = {id(span): counted for span, counted in zip(short, self.counted(text, short), strict=True)}
         fitted: list[Span] = []
         for span in spans:
-            pieces = [span] if id(span) in fits else self._cut(text, span)
+            counted = whole.get(id(span))
+            fits = counted is not None and (counted.tokens or 0) <= self._limit
+            pieces = [counted] if counted and fits else self.counted(text, self._cut(text, span))
             fitted.extend(piece for piece in pieces if not fitted or piece.end > fitted[-1].end)
         return fitted
+
+    def counted(self, text: str, spans: Sequence[Span]) -> list[Span]:
+        """Return spans with the tokens of what is embedded of them: the characters without the blanks around."""
+        counts = self.count([visible(text, span) for span in spans])
+        return [replace(span, tokens=tokens) for span, tokens in zip(spans, counts, strict=True)]
 
     def truncate(self, text: str, span: Span) -> Span:
         """Return the beginning of a span, as long as fits, without the blanks around it.

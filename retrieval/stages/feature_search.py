@@ -1,7 +1,7 @@
 """The stage ``feature_search``: search by meaning, with one or several queries."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, cast
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -9,7 +9,7 @@ from domain.documents import Document
 from domain.errors import Invalid
 from domain.features import FeatureURI
 from domain.filters import Filter, both, parse
-from domain.json_types import Json
+from domain.json_types import Json, is_vector
 from retrieval.contract import Category, Context, SearchRequest, StageParameters
 from retrieval.fusion import reciprocal_rank
 from retrieval.registry import register
@@ -246,11 +246,6 @@ def _text(value: Json, location: tuple[str | int, ...]) -> str | None:
 def _vector(raw: Json, location: tuple[str | int, ...]) -> list[float] | None:
     if raw is None:
         return None
-    numbers = [
-        float(item)
-        for item in (raw if isinstance(raw, list) else [])
-        if isinstance(item, int | float) and not isinstance(item, bool)
-    ]
-    if not isinstance(raw, list) or len(numbers) != len(raw):
+    if not isinstance(raw, list) or not is_vector(raw):
         raise Invalid("A query vector is a list of numbers.", location=location)
-    return numbers or None
+    return list(map(float, cast("list[float]", raw))) or None

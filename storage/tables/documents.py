@@ -1,6 +1,7 @@
 """Documents: what extractors wrote. These rows are the truth; the vector index is derived from them."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Index, Integer, String, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -50,6 +51,17 @@ class DocumentRow(ScopedRow, Row):
     vector_key: Mapped[str | None] = mapped_column(String(64))
 
 
+class DocumentSource(NamedTuple):
+    """What a worker reads of a document that another collection is made from."""
+
+    id: str
+    collection_id: str
+    object_id: str
+    bucket_id: str
+    epoch: int
+    fields: JsonObject
+
+
 def replace(
     session: Session, collection_id: str, sources: Mapping[str, int], rows: Sequence[dict[str, object]]
 ) -> None:
@@ -95,10 +107,12 @@ def load(session: Session, scope: Scope, document_ids: Sequence[str]) -> dict[st
     return {row.id: row for row in session.scalars(statement)}
 
 
-def load_sources(session: Session, document_ids: Sequence[str]) -> dict[str, DocumentRow]:
+def load_sources(session: Session, document_ids: Sequence[str]) -> dict[str, DocumentSource]:
     """Return living documents by id, for a worker that reads them as sources."""
-    statement = select(DocumentRow).where(DocumentRow.id.in_(document_ids), DocumentRow.state == "active")
-    return {row.id: row for row in session.scalars(statement)}
+    columns = (DocumentRow.id, DocumentRow.collection_id, DocumentRow.object_id)
+    statement = select(*columns, DocumentRow.bucket_id, DocumentRow.epoch, DocumentRow.fields)
+    statement = statement.where(DocumentRow.id.in_(document_ids), DocumentRow.state == "active")
+    return {row.id: row for row in map(DocumentSource._make, session.execute(statement))}
 
 
 def of_source(session: Session, collection_id: str, source_id: str) -> list[DocumentRow]:

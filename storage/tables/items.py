@@ -6,6 +6,7 @@ fence: whoever lost the item may still be running, but nothing it writes counts 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -13,8 +14,10 @@ from sqlalchemy import (
     Index,
     Integer,
     String,
+    Table,
     Text,
     UniqueConstraint,
+    bindparam,
     case,
     func,
     select,
@@ -29,7 +32,7 @@ from storage.tables.batches import BatchRow
 from storage.tables.counters import next_epoch
 from storage.tables.organizations import OrganizationRow
 
-MAX_CLAIM = 64
+MAX_CLAIM = 256  # short sources: what a portion costs beside its items is shared by many
 MAX_CLAIM_TOKENS = 16_384
 MAX_DEATHS = 3
 
@@ -88,6 +91,19 @@ class ItemRow(Row):
     updated_at: Mapped[int] = mapped_column(BigInteger, default=now_ms(), onupdate=now_ms())
 
 
+class Item(NamedTuple):
+    """What a worker needs of a row in hand, as it was when it was claimed."""
+
+    id: int
+    tier: int
+    source_id: str
+    object_version: int
+    attempts: int
+
+
+_ITEM = (ItemRow.id, ItemRow.tier, ItemRow.source_id, ItemRow.object_version, ItemRow.attempts)
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Items in hand, all of one batch and one collection, under one epoch."""
@@ -95,7 +111,7 @@ class Claim:
     batch_id: str
     collection_id: str
     epoch: int
-    items: Sequence[ItemRow]
+    items: Sequence[Item]
 
     @property
     def ids(self) -> list[int]:
@@ -136,7 +152,7 @@ def find_work(session: Session, not_ready: Sequence[str]) -> tuple[str, str] | N
 
 
 def claim(session: Session, batch_id: str, collection_id: str, owner: str, lease_ms: int) -> Claim | None:
-    """Take up to 64 items of about 16,000 tokens, or one that a worker has died over.
+    """Take up to 256 items of about 16,000 tokens, or one that a worker has died over.
 
     Returns None when another worker was faster, or the batch is no longer open.
     """
@@ -158,9 +174,10 @@ def claim(session: Session, batch_id: str, collection_id: str, owner: str, lease
         .where(ItemRow.id.in_(wanted))
         .values(state=ItemState.PROCESSING.value, attempts=ItemRow.attempts + 1, epoch=epoch, lease_owner=owner)
         .values(lease_until=now_ms() + lease_ms, updated_at=now_ms())
-        .returning(ItemRow)
+        .returning(*_ITEM)
     )
-    items = sorted(session.scalars(statement, execution_options={"populate_existing": True}), key=lambda item: item.id)
+    claimed = session.execute(statement, execution_options={"synchronize_session": False})
+    items = sorted(Item(*row) for row in claimed)
     turn = update(OrganizationRow).where(OrganizationRow.id == batch.organization_id)
     session.execute(turn.values(served_epoch=epoch))
     return Claim(batch_id, collection_id, epoch, items)
@@ -202,8 +219,13 @@ def still_ours(session: Session, taken: Claim) -> set[int]:
 
 def close(session: Session, changes: Sequence[dict[str, object]]) -> None:
     """Write the ends of items by primary key; the caller knows that they are still ours."""
-    if changes:
-        session.execute(update(ItemRow), [{**change, "lease_owner": None, "lease_until": None} for change in changes])
+    if not changes:
+        return
+    # Over the table and not the class: the session has no rows of these to keep in step.
+    table = cast("Table", ItemRow.__table__)
+    statement = update(table).where(table.c.id == bindparam("closed"))
+    rows = [{**change, "lease_owner": None, "lease_until": None, "closed": change["id"]} for change in changes]
+    session.execute(statement, rows)
 
 
 def release(session: Session, taken: Claim, *, delay_ms: int = 0) -> None:

@@ -1,6 +1,7 @@
 """Objects: one raw row in a bucket, and the blobs it points to."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Index, Integer, String, func, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -32,6 +33,16 @@ class ObjectRow(ScopedRow, Row):
     blobs: Mapped[JsonList] = mapped_column(JsonColumn)
     size_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     estimated_tokens: Mapped[int] = mapped_column(Integer, default=0)
+
+
+class ObjectSource(NamedTuple):
+    """What a worker reads of an object."""
+
+    id: str
+    bucket_id: str
+    version: int
+    fields: JsonObject
+    blobs: JsonList
 
 
 def add_all(session: Session, rows: Sequence[dict[str, object]]) -> None:
@@ -69,6 +80,13 @@ def load(session: Session, scope: Scope, object_ids: Sequence[str]) -> dict[str,
     """Return living objects by id; absent ones are left out."""
     statement = living(ObjectRow, scope).where(ObjectRow.id.in_(object_ids))
     return {row.id: row for row in session.scalars(statement)}
+
+
+def load_sources(session: Session, scope: Scope, object_ids: Sequence[str]) -> dict[str, ObjectSource]:
+    """Return living objects by id, for a worker that reads them as sources."""
+    columns = (ObjectRow.id, ObjectRow.bucket_id, ObjectRow.version, ObjectRow.fields, ObjectRow.blobs)
+    statement = select(*columns).where(within(ObjectRow, scope), ObjectRow.id.in_(object_ids))
+    return {row.id: row for row in map(ObjectSource._make, session.execute(statement))}
 
 
 def list_page(session: Session, scope: Scope, bucket_id: str, request: PageRequest) -> Page[ObjectRow]:

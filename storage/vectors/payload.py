@@ -146,6 +146,7 @@ def boolean(path: str, *, value: bool) -> int:
     return _fact("b", path, "true" if value else "false")
 
 
+@lru_cache(_PATHS_REMEMBERED)
 def number(path: str, value: float) -> int:
     """Return the fact that a path holds a number."""
     return _fact("n", path, repr(value))

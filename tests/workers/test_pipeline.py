@@ -104,10 +104,10 @@ def test_a_batch_goes_through_and_rows_and_index_agree(shop):
     shop.assert_index_equals_rows()
 
 
-def test_claims_take_at_most_64_items_and_about_16k_tokens(shop):
-    shop.submit(*[f"short {number}" for number in range(70)])
-    assert len(shop.claim().items) == 64
-    assert len(shop.claim().items) == 6
+def test_claims_take_at_most_256_items_and_about_16k_tokens(shop):
+    shop.submit(*[f"short {number}" for number in range(260)])
+    assert len(shop.claim().items) == 256
+    assert len(shop.claim().items) == 4
     shop.submit(*["long " * 6_000] * 3)
     assert len(shop.claim().items) == 1
 
@@ -217,7 +217,7 @@ def test_fewer_parts_than_before_leave_no_surplus(shop):
 
 
 def test_canceling_in_the_middle_keeps_what_is_done_and_lets_nothing_more_count(shop):
-    batch = shop.submit(*[f"text {number}" for number in range(70)])
+    batch = shop.submit(*[f"text {number}" for number in range(260)])
     ingest.work_once(shop.runtime)
     taken = shop.claim()
     shop.api.ok("POST", f"/batches/{batch}/cancel")
@@ -226,13 +226,14 @@ def test_canceling_in_the_middle_keeps_what_is_done_and_lets_nothing_more_count(
         collection = ingest.collections.get(session, shop.collection)
     runtime = shop.worker()
     extractor = runtime.extractor_of(collection)
-    written, embedded = ingest._extract(runtime, taken, collection, extractor, lambda *_: None)
+    with runtime.turn:
+        written, embedded = ingest._extract(runtime, taken, collection, extractor, lambda *_: None)
     ingest._index(runtime, taken, collection, ingest.fit_each(extractor, embedded.all), written, lambda *_: None)
     completion.complete(runtime, taken, collection, written, embedded.unkept)
-    assert len(shop.rows()) == 64
+    assert len(shop.rows()) == 256
     states = shop.states(batch)
-    assert states.count("completed") == 64
-    assert states.count("canceled") == 6
+    assert states.count("completed") == 256
+    assert states.count("canceled") == 4
     sweep.sweep(runtime)
     shop.assert_index_equals_rows()
     assert drain(runtime) == 0
