@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, normalizers
 from tokenizers.models import Unigram
 
+from extractors.text_embedding import xlm_roberta
 from extractors.text_embedding.weights import CONFIG, TOKENIZER, WEIGHTS
 
-_SPECIALS: Final = ("<s>", "<pad>", "</s>", "<unk>")
 _PIECES: Final = (
     "▁", "▁the", "▁a", "▁of", "▁and", "▁to", "▁search", "▁document", "▁query", "_", ":", "ing", "er", "es", "en",
     "the", "an", "in", "on", "th", "re", "ed", "nd", "ha", "at", "or", "st", "ion", "▁s", "▁t", "▁w", "▁b",
@@ -26,6 +26,7 @@ def synthesize(
     inner: int = 96,
     experts: int = 8,
     vocabulary: int | None = None,
+    words: Path | None = None,
 ) -> Path:
     """Write config.json, model.safetensors and tokenizer.json into a folder; return it.
 
@@ -42,6 +43,7 @@ def synthesize(
         inner: width of the feed-forward part.
         experts: of each mixture; two of them work on a token.
         vocabulary: rows of the table of words, at least as many as the tokenizer has (the default).
+        words: a file with the real vocabulary, see `xlm_roberta`; None makes do with a small one.
     """
     import torch  # noqa: PLC0415 - `save_tokenizer` does not need it
     from safetensors.torch import save_file  # noqa: PLC0415
@@ -49,7 +51,7 @@ def synthesize(
     from extractors.text_embedding.nomic_moe import layout, read  # noqa: PLC0415
 
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = save_tokenizer(folder)
+    tokenizer = save_tokenizer(folder, words)
     sizes = {"n_layer": layers, "n_embd": width, "n_head": heads, "n_inner": inner, "num_experts": experts}
     config = {**_config(), **sizes, "vocab_size": vocabulary or tokenizer.get_vocab_size()}
     (folder / CONFIG).write_text(json.dumps(config, indent=2))
@@ -69,9 +71,15 @@ def synthesize(
     return folder
 
 
-def save_tokenizer(folder: Path) -> Tokenizer:
-    """Write an XLM-R-like unigram tokenizer over ASCII, with bytes for all other characters; return it."""
-    pieces = [(piece, 0.0) for piece in _SPECIALS]
+def save_tokenizer(folder: Path, words: Path | None = None) -> Tokenizer:
+    """Write XLM-R's tokenizer, or one like it over ASCII, with bytes for all other characters; return it."""
+    tokenizer = _small_tokenizer() if words is None else xlm_roberta.tokenizer(words)
+    tokenizer.save(str(folder / TOKENIZER))
+    return tokenizer
+
+
+def _small_tokenizer() -> Tokenizer:
+    pieces = [(piece, 0.0) for piece in xlm_roberta.SPECIALS]
     pieces += [(f"<0x{byte:02X}>", -12.0) for byte in range(256)]
     pieces += [(chr(code), -8.0) for code in range(33, 127)]
     known = {piece for piece, _ in pieces}
@@ -79,13 +87,8 @@ def save_tokenizer(folder: Path) -> Tokenizer:
     tokenizer = Tokenizer(Unigram(pieces, unk_id=3, byte_fallback=True))
     # As in XLM-R white space of every kind is one space, and a run of it is not longer than one.
     tokenizer.normalizer = normalizers.Replace(Regex(r"\s+"), " ")
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
-    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
-    tokenizer.add_special_tokens(list(_SPECIALS))
-    tokenizer.save(str(folder / TOKENIZER))
+    xlm_roberta.frame(tokenizer)
+    tokenizer.add_special_tokens(list(xlm_roberta.SPECIALS))
     return tokenizer
 
 
