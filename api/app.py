@@ -12,6 +12,8 @@ from api.batches import routes as batches
 from api.buckets import routes as buckets
 from api.collections import routes as collections
 from api.documents import routes as documents
+from api.embeddings import routes as embeddings
+from api.embeddings.service import Batchers
 from api.namespaces import routes as namespaces
 from api.objects import routes as objects
 from api.retrievers import routes as retrievers
@@ -30,6 +32,8 @@ _ROOTS = (
     "documents",
     "retrievers",
     "blobs",
+    "embeddings",
+    "inference",
 )
 
 
@@ -47,6 +51,7 @@ def create_app(services: Services, *, lifespan: Callable[[FastAPI], Any] | None 
     )
     app.state.services = services
     app.state.keys = KeyMemory()
+    app.state.batchers = Batchers()
     errors.install(app)
     app.include_router(health.plain)
     # Literal paths come before paths with parameters: /collections/features before /collections/{id}.
@@ -65,6 +70,7 @@ def create_app(services: Services, *, lifespan: Callable[[FastAPI], Any] | None 
         collections.router,
         retrievers.router,
         tasks.router,
+        embeddings.router,
     ):
         app.include_router(router, prefix="/v1")
     app.add_middleware(Doorway)

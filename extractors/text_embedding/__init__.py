@@ -25,11 +25,10 @@ from extractors.contract import (
     Vectors,
 )
 from extractors.registry import register
-from extractors.text_embedding import chunking, models, weights
-from extractors.text_embedding.engine import Engine
+from extractors.text_embedding import chunking
+from extractors.text_embedding.engine import Engine, choose
 from extractors.text_embedding.fitting import Fitter
 from extractors.text_embedding.matryoshka import shorten
-from extractors.text_embedding.models import Model
 from extractors.text_embedding.query_cache import QueryCache, QueryKey
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ class TextEmbedding:
     def __init__(self, parameters: Any, models: ModelHome) -> None:
         self._parameters: TextEmbeddingParameters = parameters
         self._home = models
-        self._model = _choose(parameters.model_id, models)
+        self._model = choose(parameters.model_id, models)
         self._engine = Engine(self._model, models, parameters.precision)
         self._made_fitter: Fitter | None = None
         self._dimensions = parameters.dimensions or self._model.width
@@ -249,16 +248,6 @@ def _place(text: str, span: "Span", index: int, total: int) -> "Fields":
         "end_char": span.end,
         "token_count": span.tokens,
     }
-
-
-def _choose(name: str | None, home: ModelHome) -> Model:
-    """Return the model a collection gets: the named one, the operator's default, or the best that is here."""
-    wanted = name or home.default_model
-    if wanted is not None:
-        return models.require(wanted)
-    if home.server is not None:
-        return models.NOMIC
-    return next((model for model in models.PREFERRED if weights.is_here(model, home)), models.NOMIC)
 
 
 def _text(source: Source) -> str:

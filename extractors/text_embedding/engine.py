@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from extractors.contract import ModelHome, ModelIdentity, Vectors
-from extractors.text_embedding import weights
+from extractors.text_embedding import models, weights
 from extractors.text_embedding.models import Model
 from extractors.text_embedding.remote import RemoteEncoder
 from extractors.text_embedding.tokens import TextTokenizer
@@ -101,3 +101,17 @@ class Engine:
 
                 _encoders[key] = Encoder(self.model, folder, self.home.device)
             return _encoders[key]
+
+
+def choose(name: str | None, home: ModelHome) -> Model:
+    """Return a model: the named one, the operator's default, or the best that can be had here.
+
+    Raises:
+        Invalid: no model of that name is known.
+    """
+    wanted = name or home.default_model
+    if wanted is not None:
+        return models.require(wanted)
+    if home.server is not None:
+        return models.NOMIC
+    return next((model for model in models.PREFERRED if weights.is_here(model, home)), models.NOMIC)

@@ -1,0 +1,1 @@
+"""Texts in, vectors out: without a namespace, a bucket or a collection."""
