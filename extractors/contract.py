@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from domain.features import VectorSpec
 from domain.json_types import Fields, Json
+from extractors.reading.layout import Layout
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 
@@ -33,11 +34,13 @@ class Source:
         id: its id, for messages only.
         fields: all of its fields.
         inputs: what `input_mappings` brought under each input key ("text", for instance).
+        layouts: for inputs that were read from files: where in the text pages and headings begin.
     """
 
     id: str
     fields: Fields
     inputs: Mapping[str, Json]
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What an extractor reads: an object or an upstream document, with its inputs mapped and its blobs fetched."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -8,15 +9,22 @@ from domain.documents import Scope
 from domain.errors import NotFound, ObjectFailed
 from domain.json_types import MISSING, Fields, Json, Missing, lookup
 from extractors.contract import Source
+from extractors.reading.formats import READABLE
+from extractors.reading.layout import Layout, Reading, join
 from storage.database import Database
 from storage.fetch import Fetcher
 from storage.ports import BlobStore
 from storage.tables import documents, objects
 from storage.tables.collections import CollectionRow
 from storage.tables.items import Claim
+from workers import reading
 
 MAX_FETCH_BYTES: Final = 20 * 1024 * 1024
 FETCH_SECONDS: Final = 30.0
+# For all files of one object together: the lease is not renewed when an object takes a minute.
+OBJECT_SECONDS: Final = 50.0
+LEAST_SECONDS: Final = 5.0
+READ_TYPES: Final = frozenset({"text", "string", "pdf"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,57 +86,68 @@ def prepare(loaded: Loaded, collection: CollectionRow, blobs: BlobStore, fetcher
     """Map the inputs of one source.
 
     Raises:
-        ObjectFailed: a blob is gone, or is no text.
+        ObjectFailed: a blob is gone, or cannot be read.
         SourceUnavailable: a foreign address does not answer now.
         Unavailable: the blob store does not answer.
     """
     inputs: dict[str, Json] = {}
+    layouts: dict[str, Layout] = {}
+    deadline = time.monotonic() + OBJECT_SECONDS
     for key, mapping in collection.input_mappings.items():
         if isinstance(mapping, dict) and "literal" in mapping:
             inputs[key] = mapping["literal"]
         elif isinstance(mapping, dict) and isinstance(mapping.get("path"), str):
-            inputs[key] = _read(loaded, str(mapping["path"]), blobs, fetcher)
-    return Source(loaded.source_id, loaded.fields, inputs)
+            path = str(mapping["path"])
+            found = _read_blobs(loaded, path, blobs, fetcher, deadline)
+            inputs[key] = _field(loaded, path) if found is None else found.text
+            if found is not None and found.layout is not None:
+                layouts[key] = found.layout
+    return Source(loaded.source_id, loaded.fields, inputs, layouts)
 
 
-def _read(loaded: Loaded, path: str, blobs: BlobStore, fetcher: Fetcher) -> Json:
-    texts = [
-        _blob_text(blob, blobs, fetcher)
-        for blob in loaded.blobs
-        if isinstance(blob, dict) and blob.get("property") == path
-    ]
-    if texts:
-        return texts[0] if len(texts) == 1 else "\n\n".join(texts)
+def _field(loaded: Loaded, path: str) -> Json:
     found = lookup(loaded.fields, path)
     return None if found is MISSING else found  # type: ignore[return-value]
 
 
-def _blob_text(blob: Mapping[str, Json], blobs: BlobStore, fetcher: Fetcher) -> str:
+def _read_blobs(loaded: Loaded, path: str, blobs: BlobStore, fetcher: Fetcher, deadline: float) -> Reading | None:
+    """Return the text of all blobs of a property, one after the other; None if there is none."""
+    found = [
+        _read_blob(blob, blobs, fetcher, deadline)
+        for blob in loaded.blobs
+        if isinstance(blob, dict) and blob.get("property") == path
+    ]
+    return join(found) if found else None
+
+
+def _read_blob(blob: Mapping[str, Json], blobs: BlobStore, fetcher: Fetcher, deadline: float) -> Reading:
     inline = blob.get("text")
     if isinstance(inline, str):
-        return inline
+        return Reading(inline)
     kind = blob.get("type")
-    if kind not in {"text", "string"}:
+    if kind not in READ_TYPES:
         raise ObjectFailed(
-            f"The blob {blob.get('property')!r} is of type {kind!r}; only text can be read yet.",
+            f"The blob {blob.get('property')!r} is of type {kind!r}; only {READABLE}.",
             code="UNSUPPORTED_TYPE",
         )
     try:
-        url = blob.get("url")
-        raw = (
-            fetcher.get(url, max_bytes=MAX_FETCH_BYTES, timeout_seconds=FETCH_SECONDS).body
-            if isinstance(url, str)
-            else blobs.get(str(blob.get("key")))
-        )
+        raw, content_type = _content(blob, blobs, fetcher)
     except NotFound as error:
         message = f"The content of the blob {blob.get('property')!r} is no longer in the blob store."
         raise ObjectFailed(message, code="SOURCE_NOT_FOUND") from error
     try:
-        return raw.decode("utf-8-sig").replace("\x00", "")
-    except UnicodeDecodeError as error:
-        what = f"The blob {blob.get('property')!r} is not UTF-8 text (byte {error.start})."
-        message = f"{what} Convert it, and upload it again."
-        raise ObjectFailed(message, code="NOT_UTF8") from error
+        return reading.read(raw, str(kind), content_type, seconds=max(LEAST_SECONDS, deadline - time.monotonic()))
+    except ObjectFailed as failed:
+        raise ObjectFailed(f"The blob {blob.get('property')!r}: {failed.message}", code=failed.code) from failed
+
+
+def _content(blob: Mapping[str, Json], blobs: BlobStore, fetcher: Fetcher) -> tuple[bytes, str]:
+    """Return a blob's bytes, and the content type that came with them."""
+    url = blob.get("url")
+    if isinstance(url, str):
+        fetched = fetcher.get(url, max_bytes=MAX_FETCH_BYTES, timeout_seconds=FETCH_SECONDS)
+        return fetched.body, fetched.content_type
+    return blobs.get(str(blob.get("key"))), str(blob.get("mime_type") or "")
 
 
 def passed_through(loaded: Loaded, collection: CollectionRow) -> Fields:

@@ -15,9 +15,10 @@ import orjson
 from api.buckets.schemas import BLOB_TYPES
 from api.objects.schemas import RESERVED, BlobCreate, ObjectCreate
 from domain.documents import Scope
-from domain.errors import Invalid
+from domain.errors import Invalid, ObjectFailed
 from domain.ids import new_id
 from domain.json_types import Fields, Json
+from extractors.reading.formats import CONTENT_TYPES, READABLE, begins_as_html, recognise
 from storage.ports import BlobStore
 from storage.tables.buckets import BucketRow
 
@@ -25,6 +26,7 @@ INLINE_BYTES: Final = 64 * 1024
 # A guess good enough for even portions: subword tokenizers make a token of 3 to 4 bytes of most scripts.
 _BYTES_PER_TOKEN: Final = 3
 _URL: Final = re.compile(r"https?://\S{3,4000}", re.IGNORECASE)
+_SENT_AS_TEXT: Final = frozenset({"document", "html", "docx", "doc", "markdown", "md", "file"})
 _DATA_URI: Final = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?P<options>(;[\w=.+-]+)*),", re.IGNORECASE)
 
 
@@ -170,9 +172,9 @@ def _take_blob(
     if _URL.fullmatch(blob.data):
         kept["url"] = blob.data
         return kept, 0
-    raw, content_type = _content(kind, blob.data, (*location, "data"))
+    raw, content_type, is_plain = _content(kind, blob.data, (*location, "data"))
     kept |= {"size_bytes": len(raw), "mime_type": content_type, "hash": hashlib.sha256(raw).hexdigest()}
-    if kind == "text" and len(raw) <= INLINE_BYTES:
+    if is_plain and len(raw) <= INLINE_BYTES:
         kept["text"] = raw.decode()
         return kept, len(raw)
     kept["key"] = f"{scope.organization_id}/{kept['blob_id']}"
@@ -184,6 +186,8 @@ def _blob_type(bucket: BucketRow, blob: BlobCreate, location: tuple[str | int, .
     kind = "text" if blob.type.lower() == "string" else blob.type.lower()
     if kind not in BLOB_TYPES:
         message = f"{blob.type!r} is not a type of blob. Known: {', '.join(BLOB_TYPES)}."
+        if kind in _SENT_AS_TEXT:
+            message += " Send it as type text, with its content type: data:<content type>;base64,…"
         raise Invalid(message, location=(*location, "type"))
     rule = bucket.schema.get(blob.property)
     if bucket.schema and not isinstance(rule, dict):
@@ -197,22 +201,39 @@ def _blob_type(bucket: BucketRow, blob: BlobCreate, location: tuple[str | int, .
     return kind
 
 
-def _content(kind: str, data: str, location: tuple[str | int, ...]) -> tuple[bytes, str]:
+def _content(kind: str, data: str, location: tuple[str | int, ...]) -> tuple[bytes, str, bool]:
+    """Return the bytes, their content type, and whether they are plain text that needs no reader."""
     match = _DATA_URI.match(data)
     if match is None and kind == "text":
-        return data.encode(), "text/plain; charset=utf-8"
+        raw = data.encode()
+        is_html = begins_as_html(raw)  # what else there is to recognise is binary, and no string of JSON
+        return raw, f"{CONTENT_TYPES['html' if is_html else 'text'].partition(';')[0]}; charset=utf-8", not is_html
     try:
         if match is None:
-            return base64.b64decode(data, validate=True), "application/octet-stream"
-        body = data[match.end() :]
-        is_base64 = ";base64" in (match["options"] or "").lower()
-        raw = base64.b64decode(body, validate=True) if is_base64 else unquote_to_bytes(body)
+            raw, told = base64.b64decode(data, validate=True), ""
+        else:
+            body, options = data[match.end() :], match["options"] or ""
+            is_base64 = ";base64" in options.lower()
+            raw = base64.b64decode(body, validate=True) if is_base64 else unquote_to_bytes(body)
+            told = (match["type"] or "text/plain") + re.sub(";base64", "", options, flags=re.IGNORECASE)
     except (binascii.Error, ValueError) as error:
         message = "The data is no text, no URL, and not valid base64."
         raise Invalid(message, location=location, code="base64_malformed") from error
     if kind == "text":
-        try:
-            raw = raw.decode("utf-8-sig").replace("\x00", "").encode()
-        except UnicodeDecodeError as error:
-            raise Invalid("The data is not UTF-8 text.", location=location, code="not_utf8") from error
-    return raw, match["type"] or "text/plain"
+        return _text_content(raw, told, location)
+    return raw, told or (CONTENT_TYPES["pdf"] if kind == "pdf" else "application/octet-stream"), False
+
+
+def _text_content(raw: bytes, told: str, location: tuple[str | int, ...]) -> tuple[bytes, str, bool]:
+    """Return text as UTF-8, and files that hold text as they are."""
+    try:
+        found = recognise(raw, "text", told)
+    except ObjectFailed as failed:
+        raise Invalid(failed.message, location=location, code=failed.code.lower()) from failed
+    if found != "text":
+        return raw, told if told.partition(";")[0] != "text/plain" else CONTENT_TYPES[found], False
+    try:
+        return raw.decode("utf-8-sig").replace("\x00", "").encode(), told, True
+    except UnicodeDecodeError as error:
+        message = f"The data is not UTF-8 text, and nothing else that is known: {READABLE}."
+        raise Invalid(message, location=location, code="not_utf8") from error

@@ -29,6 +29,7 @@ from extractors.text_embedding import chunking
 from extractors.text_embedding.engine import Engine, choose
 from extractors.text_embedding.fitting import Fitter
 from extractors.text_embedding.matryoshka import shorten
+from extractors.text_embedding.places import Places
 from extractors.text_embedding.query_cache import QueryCache, QueryKey
 
 if TYPE_CHECKING:
@@ -107,12 +108,13 @@ class TextEmbedding:
             "start_char": {"type": "integer", "description": "Where it begins in the text, in characters."},
             "end_char": {"type": "integer", "description": "Where it ends, exclusive."},
             "token_count": {"type": "integer", "description": "Tokens that the model reads for it, prefix included."},
-            "page_number": {"type": "integer", "description": "With split_by pages: the page it begins on, from 1."},
-            "heading_path": {"type": "array", "description": "With split_by markdown: the headings above it."},
+            "page_number": {"type": "integer", "description": "Of PDF, or with split_by pages: where it begins."},
+            "page_end": {"type": "integer", "description": "Of PDF: the page it ends on, if that is another."},
+            "heading_path": {"type": "array", "description": "Of HTML, DOCX and Markdown: the headings above it."},
             "chunk_kind": {"type": "string", "description": "With split_by markdown: section or code."},
             "code_language": {"type": "string", "description": "With split_by markdown: what a code block names."},
         },
-        supported_input_types=("text", "string"),
+        supported_input_types=("text", "string", "pdf"),
         has_vectors=True,
         max_inputs={"text": 1},
     )
@@ -167,9 +169,10 @@ class TextEmbedding:
                 collection wants such texts refused.
             WeightsMissing, WeightsBroken: there is no tokenizer to count with.
         """
-        text = _text(source)
-        asked = self._parameters
-        spans = chunking.split(text, asked.split_by, asked.chunk_size, asked.chunk_overlap, asked.language)
+        text, asked = _text(source), self._parameters
+        layout = source.layouts.get("text")
+        places = Places(layout) if layout else None
+        spans = chunking.split(text, asked.split_by, asked.chunk_size, asked.chunk_overlap, asked.language, places)
         fitter = self._fitter()
         lost = 0
         if asked.oversize == "split":
@@ -178,7 +181,12 @@ class TextEmbedding:
             spans, lost = self._cut_or_refuse(fitter, text, spans)
         # White space at the ends of a part belongs to its span and its text, but is nothing to embed.
         embedded = [chunking.visible(text, span) for span in spans]
-        if asked.split_by == "pages":
+        if places is not None:
+            spans = [
+                replace(one, about={**places.about(*chunking.core(text, one.start, one.end)), **one.about})
+                for one in spans
+            ]
+        elif asked.split_by == "pages":
             spans = [replace(one, about={"page_number": chunking.page_of(text, one.start, one.end)}) for one in spans]
         return Extraction(
             [

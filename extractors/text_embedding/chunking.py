@@ -15,6 +15,7 @@ from sentencex import get_sentence_boundaries
 
 from domain.errors import ObjectFailed
 from extractors.text_embedding import markdown
+from extractors.text_embedding.places import Places
 
 if TYPE_CHECKING:
     from domain.json_types import Fields
@@ -78,7 +79,7 @@ def core(text: str, start: int, end: int) -> tuple[int, int]:
     return (start + len(piece) - len(piece.lstrip(BLANKS)), start + kept) if kept else (start, start)
 
 
-def split(text: str, by: SplitBy, size: int, overlap: int, language: str) -> list[Span]:
+def split(text: str, by: SplitBy, size: int, overlap: int, language: str, places: Places | None = None) -> list[Span]:
     """Cut a text into spans of at most ``size`` units, each beginning ``overlap`` units before the last one's end.
 
     Blank units never stand alone: they belong to the one before them (or, at the very start, after).
@@ -89,6 +90,8 @@ def split(text: str, by: SplitBy, size: int, overlap: int, language: str) -> lis
         size: units in a span; sections of Markdown are not counted.
         overlap: fewer than ``size``.
         language: ISO code, for the ends of sentences.
+        places: pages and headings of the file that the text was read from; without it the text's own form feeds and
+            Markdown say where those are.
 
     Raises:
         ObjectFailed: there would be more parts than can be stored.
@@ -96,13 +99,16 @@ def split(text: str, by: SplitBy, size: int, overlap: int, language: str) -> lis
     match by:
         case "none":
             return [Span(0, len(text))]
+        case "markdown" if places is not None:
+            return _joined(text, [Span(*section) for section in places.sections(len(text))])
         case "markdown":
             return _joined(text, [Span(one.start, one.end, one.about) for one in markdown.sections(text)])
         case "characters":
             _check_amount(len(text), size, overlap, len(text))
             return _joined(text, _grouped(range(len(text) + 1), size, overlap, keep_cuts=False))
         case _:
-            cuts = _without_blanks(text, _cuts(text, by, language))
+            pages = places.page_starts if places is not None and by == "pages" else ()
+            cuts = _without_blanks(text, _cuts(text, by, language, pages))
             _check_amount(len(cuts) - 1, size, overlap, len(text))
             return list(_grouped(cuts, size, overlap, keep_cuts=by != "words"))
 
@@ -127,7 +133,7 @@ def word_ends(text: str) -> list[int]:
     return [found.end() for found in _WORD.finditer(text)]
 
 
-def _cuts(text: str, by: SplitBy, language: str) -> list[int]:
+def _cuts(text: str, by: SplitBy, language: str, pages: Sequence[int]) -> list[int]:
     """Return ascending positions from 0 to the end, between which the units lie."""
     match by:
         case "words":
@@ -137,7 +143,7 @@ def _cuts(text: str, by: SplitBy, language: str) -> list[int]:
         case "paragraphs":
             inner = paragraph_ends(text)
         case _:
-            inner = [found.end() for found in re.finditer("\f", text)]
+            inner = [*pages, *(found.end() for found in re.finditer("\f", text))]
     return [0, *sorted({cut for cut in inner if 0 < cut < len(text)}), len(text)]
 
 
