@@ -116,11 +116,12 @@ def check_truncated(reader: Reader, text: str, extraction: Extraction) -> None:
     (part,) = extraction.parts
     kept, whole = part.text, text.strip(BLANKS)
     assert whole.startswith(kept)
-    assert part.tokens == reader.tokens(kept) <= LIMIT
-    lost = reader.tokens(whole) - reader.tokens(kept)
-    assert extraction.truncated_tokens == max(0, lost)
-    if len(whole) > len(kept):
-        assert reader.tokens(whole) > LIMIT, "what fits is not truncated"
+    read = reader.tokens(kept)
+    entire = read if whole == kept else reader.tokens(whole)
+    assert part.tokens == read <= LIMIT
+    assert extraction.truncated_tokens == max(0, entire - read)
+    if whole != kept:
+        assert entire > LIMIT, "what fits is not truncated"
         following = whole[: len(kept) + 200]
         assert len(following) < len(kept) + 200 or reader.tokens(following) > LIMIT, "more would have fitted"
 
