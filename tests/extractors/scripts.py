@@ -114,7 +114,7 @@ def texts(seed: int, number: int, *, rare: float = 0.02) -> Iterator[str]:
     names = list(SCRIPTS)
     for index in range(number):
         mixed = [names[index % len(names)], *chosen.sample(names, chosen.choice((0, 0, 0, 1, 3)))]
-        words = chosen.choices((3, 12, 40, 300), (40, 30, 15, 15))[0]
+        words = chosen.choices((3, 12, 40, 300), (45, 33, 14, 8))[0]
         pieces = [_word(chosen, mixed[0], 4)]
         for _ in range(chosen.randint(1, words)):
             pieces.append(chosen.choice(_GAPS))
