@@ -10,7 +10,9 @@ from rich.table import Table
 from cli import schema, wiring
 from cli.settings import Settings, SettingsWrong
 from domain.errors import OpenPeekError
+from extractors.contract import ModelHome
 from extractors.text_embedding import models, weights
+from extractors.text_embedding.engine import Engine, choose
 from storage.tables import collections, statistics, workers
 
 _LOW_DISK_BYTES = 2 * 1024**3
@@ -49,7 +51,7 @@ def examine(settings: Settings) -> bool:
         _look_at_parts(house, tell)
         _look_at_models(house, tell)
     finally:
-        house.storage.close()
+        house.close()
     console.print(table)
     return healthy
 
@@ -113,6 +115,9 @@ def _look_at_parts(house: wiring.House, tell: Tell) -> None:
 def _look_at_models(house: wiring.House, tell: Tell) -> None:
     with house.storage.database.reading() as session:
         used = {row.model_id for row in collections.models_in_use(session)}
+    if house.models.server is not None:
+        _look_at_server(house.models, sorted({str(one) for one in used if one}), tell)
+        return
     for model in models.all_known():
         here = weights.is_here(model, house.models)
         if here:
@@ -124,3 +129,16 @@ def _look_at_models(house: wiring.House, tell: Tell) -> None:
                 f"A collection uses {model.model_id}, and its weights are missing. {weights.ways(model, house.models)}",
                 "",
             )
+
+
+def _look_at_server(home: ModelHome, used: list[str], tell: Tell) -> None:
+    """Ask the embeddings server for each model that a collection uses, or for the one that the next would get."""
+    for model_id in used or [choose(None, home).model_id]:
+        try:
+            engine = Engine(models.require(model_id), home)
+            identity = engine.identity()
+            engine.encode(["word"], urgent=True)
+        except OpenPeekError as error:
+            tell("model", error.message, "")
+        else:
+            tell("model", None, f"{model_id}: embeddings server, revision {identity.revision}")

@@ -77,6 +77,8 @@ class House:
     def close(self) -> None:
         """Let go of everything."""
         self.relay.stop()
+        if self.models.server is not None:
+            self.models.server.close()
         self.storage.close()
 
 

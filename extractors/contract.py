@@ -129,6 +129,9 @@ class EmbeddingsServer(Protocol):
             EmbeddingsServerWrong: it refuses, or its answer is not what was asked for.
         """
 
+    def close(self) -> None:
+        """Close the connections that were kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelHome:

@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -30,11 +31,21 @@ _TRIES: Final = 3
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 5.0
 _ASK_AGAIN_SECONDS: Final = 60.0
+_AWAY_SECONDS: Final = 1.0  # less than the pause after which a worker looks again
 _MAX_REPLY: Final = 64 * 1024 * 1024
 _MAX_INFO: Final = 1024 * 1024
 _SHOWN: Final = 200
 _COME_AGAIN: Final = frozenset({408, 424, 425, 429})  # 424: how text-embeddings-inference says that inference failed
 _REFUSED: Final = frozenset({401, 403})
+
+
+@dataclass(frozen=True, slots=True)
+class _Info:
+    """What a server told of itself, and when."""
+
+    asked_at: float
+    model_id: str | None
+    revision: str
 
 
 class HttpEmbeddings:
@@ -67,7 +78,8 @@ class HttpEmbeddings:
         # The operator's own setting may lie on a private network, and may be reached without encryption.
         self._fetcher = Fetcher(allow_http=True, allow=("0.0.0.0/0", "::/0"))
         self._asking = threading.Lock()
-        self._seen: tuple[float, str] | None = None  # when /info was last asked, and what revision it told
+        self._seen: _Info | None = None
+        self._away: tuple[float, str] | None = None  # until when nobody need ask again, and why
 
     def revision(self, model_id: str) -> str:
         """Return which revision of the model it serves: as stated, as ``/info`` says, or `UNKNOWN_REVISION`.
@@ -79,15 +91,26 @@ class HttpEmbeddings:
         if self._stated is not None:
             return self._stated
         with self._asking:
-            if self._seen is None or time.monotonic() - self._seen[0] > _ASK_AGAIN_SECONDS:
-                self._seen = None
-                self._seen = (time.monotonic(), self._ask_revision(model_id))
-            return self._seen[1]
+            now = time.monotonic()
+            if self._away is not None and now < self._away[0]:
+                raise EmbeddingsServerAway(model_id, self._away[1])  # those who queued here need not all wait for it
+            if self._seen is None or now - self._seen.asked_at > _ASK_AGAIN_SECONDS:
+                self._seen = self._away = None
+                try:
+                    self._seen = self._ask_info(model_id)
+                except EmbeddingsServerAway as error:
+                    self._away = (time.monotonic() + _AWAY_SECONDS, error.reason)
+                    raise
+            seen = self._seen
+        # A path or a name of the operator's own says nothing; a repository's name says which model it is.
+        if self._name is None and seen.model_id is not None and _is_other(seen.model_id, model_id):
+            raise EmbeddingsServerWrong(model_id, f"it serves {seen.model_id[:_SHOWN]!r}.")
+        return seen.revision
 
     def revision_at_hand(self) -> str | None:
         """Return the revision as far as it is known without asking."""
         seen = self._seen
-        return self._stated or (seen[1] if seen else None)
+        return self._stated or (seen.revision if seen else None)
 
     def embed(self, model_id: str, texts: Sequence[str], *, urgent: bool) -> Vectors:
         """Return float32[n, ?] as answered, in the order of the texts.
@@ -132,20 +155,20 @@ class HttpEmbeddings:
         self._seen = None  # whoever comes back may be another
         raise EmbeddingsServerAway(model_id, away)
 
-    def _ask_revision(self, model_id: str) -> str:
+    def _ask_info(self, model_id: str) -> "_Info":
         answer = self._send(model_id, "GET", self._info_url, b"", _MAX_INFO, _INFO_SECONDS)
         if answer.status >= 500 or answer.status in _COME_AGAIN:  # noqa: PLR2004
             raise EmbeddingsServerAway(model_id, f"it answered {answer.status} when asked for its revision")
         if answer.status in _REFUSED:
             self._check(model_id, answer)
-        info = _json(answer.body) if answer.status == 200 else None  # noqa: PLR2004
-        if not isinstance(info, dict):
-            return UNKNOWN_REVISION
-        theirs, revision = info.get("model_id"), info.get("model_sha")
-        # A path or a name of the operator's own says nothing; a repository's name says which model it is.
-        if self._name is None and isinstance(theirs, str) and _is_other(theirs, model_id):
-            raise EmbeddingsServerWrong(model_id, f"it serves {theirs[:_SHOWN]!r}.")
-        return revision if isinstance(revision, str) and revision else UNKNOWN_REVISION
+        parsed = _json(answer.body) if answer.status == 200 else None  # noqa: PLR2004
+        told = parsed if isinstance(parsed, dict) else {}
+        theirs, revision = told.get("model_id"), told.get("model_sha")
+        return _Info(
+            time.monotonic(),
+            theirs if isinstance(theirs, str) else None,
+            revision if isinstance(revision, str) and revision else UNKNOWN_REVISION,
+        )
 
     def _send(self, model_id: str, method: str, url: str, body: bytes, max_bytes: int, seconds: float) -> Answer:
         headers = {"Accept": "application/json"}
