@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from storage.database import Database
 from storage.tables.documents import DocumentRow
-from storage.tables.items import ItemRow
+from storage.tables.items import MAX_CLAIM, ItemRow
 from storage.vectors.embedded import EdgeIndex
 from storage.vectors.server import QdrantIndex, connect
 from tests.conftest import Api
@@ -21,6 +21,7 @@ from tests.e2e.topology import ADMIN_KEY, Topology
 
 SEED = int(os.environ.get("OPENPEEK_TEST_SEED", "1"))
 OBJECTS = 800
+TWO_PORTIONS = MAX_CLAIM + 50
 
 
 def kill_and_check(request, tmp_path, mode: str, kills: int) -> None:
@@ -112,7 +113,7 @@ def test_a_kill_at_each_named_point_loses_and_doubles_nothing(request, tmp_path,
         peek = Api(client, ADMIN_KEY).fresh()
         bucket = peek.bucket()
         collection = peek.collection(bucket)["collection_id"]
-        ids = peek.objects(bucket, [{"body": f"object {n} of the kill at a named point"} for n in range(150)])
+        ids = peek.objects(bucket, [{"body": f"object {n} of the kill at a named point"} for n in range(TWO_PORTIONS)])
         batch = peek.submit(bucket, ids)
         assert running.apis[0].process.wait(60) == -9, "the fault point strikes"
     calm = Topology("embedded", tmp_path, {}, lease_seconds=2)
@@ -120,6 +121,6 @@ def test_a_kill_at_each_named_point_loses_and_doubles_nothing(request, tmp_path,
     calm.start()
     with calm.client() as client:
         done = Api(client, ADMIN_KEY).wait(batch, seconds=60)
-    assert done["item_counts"] == {"completed": 150}
+    assert done["item_counts"] == {"completed": TWO_PORTIONS}
     calm.close()
     assert_index_equals_rows({}, tmp_path, collection)
