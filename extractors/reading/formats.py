@@ -89,9 +89,11 @@ def _head(raw: bytes) -> bytes:
 
 def _in_zip(raw: bytes, media: str) -> Format:
     """Tell Word's ZIP from others by the names in it: a broken one has no directory that could be asked."""
-    if media == DOCX_TYPE or b"word/document" in raw:
+    if media == DOCX_TYPE or b"word/" in raw:
         return "docx"
     name = next((name for mark, name in ((b"xl/", "an Excel"), (b"ppt/", "a PowerPoint")) if mark in raw), "a ZIP")
+    if name == "a ZIP" and b"[Content_Types].xml" in raw[:_HEAD]:
+        return "docx"  # a piece of an Office file, and of these Word's are the most
     raise ObjectFailed(f"This is {name} file; only {READABLE}.", code="UNSUPPORTED_FORMAT")
 
 

@@ -1,7 +1,7 @@
 """What reading a file gives: its text, and where in that text its pages, headings and blocks of code begin."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from domain.errors import ObjectFailed
@@ -40,9 +40,9 @@ class Code:
 class Layout:
     """Positions in a text, each list in ascending order of ``start``."""
 
-    pages: Sequence[Page] = ()
-    headings: Sequence[Heading] = ()
-    code: Sequence[Code] = ()
+    pages: Sequence[Page] = field(default_factory=list)
+    headings: Sequence[Heading] = field(default_factory=list)
+    code: Sequence[Code] = field(default_factory=list)
 
     def moved(self, by: int) -> "Layout":
         """Return the same places in a text that has ``by`` more characters before it."""

@@ -7,6 +7,7 @@ that cannot be read fails the whole file: a text with a hole in it would pass fo
 import io
 import logging
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any, Final
 
 from pypdf import PageObject, PdfReader, apply_configuration, get_configuration
@@ -29,8 +30,31 @@ _LIMITS: Final = get_configuration().with_overwrites(
     jbig2dec_binary=None,  # no other program is started over a foreign file
 )
 
-# It warns of every oddity that it repairs, and a hostile file has millions.
-logging.getLogger("pypdf").setLevel(logging.CRITICAL)
+# pypdf mends what it can and goes on without the rest, with no more than a warning. These warnings mean that text
+# of the page is gone, always or if the page turns out to have none.
+_LOST: Final = ("Error -", "Impossible to decode XForm", "Exceeded %(limit)d form XObject", "Page contents are not a")
+_LOST_IF_EMPTY: Final = ("Object %(idnum)d %(generation)d not defined",)
+
+
+class _Listener(logging.Handler):
+    """Keeps the first warning of each of the two kinds; there may be millions, and none is for the log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.heard: ContextVar[dict[str, str] | None] = ContextVar("heard", default=None)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        heard = self.heard.get()
+        if heard is not None:
+            for kind, beginnings in (("lost", _LOST), ("empty", _LOST_IF_EMPTY)):
+                if kind not in heard and str(record.msg).startswith(beginnings):
+                    heard[kind] = record.getMessage()[:200]
+
+
+_listener: Final = _Listener()
+_log: Final = logging.getLogger("pypdf")
+_log.addHandler(_listener)
+_log.propagate = False
 
 
 def read(raw: bytes, _content_type: str = "") -> Reading:
@@ -83,6 +107,8 @@ def _open(reader: PdfReader) -> None:
 
 
 def _text_of(page: PageObject, number: int) -> str:
+    heard: dict[str, str] = {}
+    token = _listener.heard.set(heard)
     try:
         parts = [page.extract_text(), *_filled_in(page)]
     except (LimitReachedError, MemoryError):
@@ -90,6 +116,11 @@ def _text_of(page: PageObject, number: int) -> str:
     except Exception as error:
         message = f"Page {number} of the PDF is broken: {type(error).__name__}: {str(error)[:200]}"
         raise ObjectFailed(message, code="PDF_BROKEN") from error
+    finally:
+        _listener.heard.reset(token)
+    lost = heard.get("lost") or (None if any(parts) else heard.get("empty"))
+    if lost is not None:
+        raise ObjectFailed(f"Page {number} of the PDF cannot be read whole: {lost}", code="PDF_BROKEN")
     # Form feeds part the pages, so there is none within a page.
     return clean("\n".join(part for part in parts if part)).replace("\f", "\n")
 
