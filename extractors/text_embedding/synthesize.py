@@ -48,7 +48,7 @@ def synthesize(
     import torch  # noqa: PLC0415 - `save_tokenizer` does not need it
     from safetensors.torch import save_file  # noqa: PLC0415
 
-    from extractors.text_embedding.nomic_moe import layout, read  # noqa: PLC0415
+    from extractors.text_embedding.nomic_config import layout, read  # noqa: PLC0415
 
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = save_tokenizer(folder, words)

@@ -202,6 +202,15 @@ def read_config(model_id: str, folder: Path) -> dict[str, Any]:
     return config
 
 
+@dataclass(frozen=True, slots=True)
+class TensorPlace:
+    """Where a tensor lies in its file: ``offset`` in bytes from the beginning of the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
 def read_header(model_id: str, path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return tensor name → (dtype, shape) from a safetensors header, without reading any tensor.
 
@@ -209,19 +218,28 @@ def read_header(model_id: str, path: Path) -> dict[str, tuple[str, tuple[int, ..
         WeightsBroken: the file is no whole safetensors file.
     """
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(_LENGTH_BYTES))
-            if length > _MAX_HEADER:
-                raise ValueError("its header has an impossible length")  # noqa: TRY301
-            header = json.loads(file.read(length))
-            size = os.fstat(file.fileno()).st_size
-        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        promised = _LENGTH_BYTES + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-        if size != promised:
-            raise ValueError(f"it has {size:,} bytes where its header promises {promised:,}")  # noqa: TRY301
-        return {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in tensors.items()}
+        return {name: (place.dtype, place.shape) for name, place in tensor_places(path).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise WeightsBroken(model_id, f"{path} is not a whole safetensors file: {error}. Get it again.") from error
+
+
+def tensor_places(path: Path) -> dict[str, TensorPlace]:
+    """Return where each tensor of a safetensors file lies. Raises what a broken file makes it raise: `read_header`."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(_LENGTH_BYTES))
+        if length > _MAX_HEADER:
+            raise ValueError("its header has an impossible length")
+        header = json.loads(file.read(length))
+        size = os.fstat(file.fileno()).st_size
+    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    begin = _LENGTH_BYTES + length
+    promised = begin + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+    if size != promised:
+        raise ValueError(f"it has {size:,} bytes where its header promises {promised:,}")
+    return {
+        name: TensorPlace(entry["dtype"], tuple(entry["shape"]), begin + entry["data_offsets"][0])
+        for name, entry in tensors.items()
+    }
 
 
 def check_layout(

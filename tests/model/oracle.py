@@ -15,12 +15,16 @@ from safetensors.numpy import load_file
 
 MISTAKES = (
     "renormalised",
+    "softmax after the choice",
     "bias dropped",
+    "bias doubled",
     "bias per expert",
     "one expert",
     "w2 transposed",
     "tanh gelu",
     "first token",
+    "padding in the mean",
+    "padding looked at",
     "no rotation",
     "interleaved rotation",
     "norm before",
@@ -28,6 +32,8 @@ MISTAKES = (
     "no token type",
     "experts in even layers",
 )
+
+_PADDING = 5  # tokens that a batch with a longer text would put behind this one
 
 
 class Oracle:
@@ -40,17 +46,25 @@ class Oracle:
         }
 
     def embed(self, tokens: Sequence[int], mistake: str = "") -> np.ndarray:
-        """Return float64[D]; ``mistake`` is one of MISTAKES, or nothing."""
+        """Return float64[D] of unit length; ``mistake`` is one of MISTAKES, or nothing."""
+        pooled = self.pooled(tokens, mistake)
+        return pooled / math.sqrt(float(pooled @ pooled))
+
+    def pooled(self, tokens: Sequence[int], mistake: str = "") -> np.ndarray:
+        """Return float64[D], the mean over the tokens, of whatever length it is."""
         assert not mistake or mistake in MISTAKES
-        hidden = self.tensors["embeddings.word_embeddings.weight"][list(tokens)]
+        padding = [self.config["pad_token_id"]] * (_PADDING if mistake.startswith("padding") else 0)
+        hidden = self.tensors["embeddings.word_embeddings.weight"][[*tokens, *padding]]
         if mistake != "no token type":
             hidden = hidden + self.tensors["embeddings.token_type_embeddings.weight"][0]
         if mistake != "no embedding norm":
             hidden = self._norm("emb_ln", hidden)
         for layer in range(self.config["n_layer"]):
             hidden = self._layer(layer, hidden, mistake)
-        pooled = hidden[0] if mistake == "first token" else hidden.mean(axis=0)
-        return pooled / math.sqrt(float(pooled @ pooled))
+        if mistake == "padding looked at":
+            hidden = hidden[: len(tokens)]
+        mean: np.ndarray = hidden[0] if mistake == "first token" else hidden.mean(axis=0)
+        return mean
 
     def _layer(self, layer: int, hidden: np.ndarray, mistake: str) -> np.ndarray:
         name = f"encoder.layers.{layer}"
@@ -72,14 +86,15 @@ class Oracle:
         queries, keys, values = (
             hidden @ weight[i * width : (i + 1) * width].T + bias[i * width : (i + 1) * width] for i in range(3)
         )
+        seen = length - _PADDING if mistake == "padding in the mean" else length
         outputs = np.zeros((length, width))
         for head in range(heads):
             part = slice(head * size, (head + 1) * size)
             query, key = self._rotated(queries[:, part], mistake), self._rotated(keys[:, part], mistake)
             for position in range(length):
-                scores = key @ query[position] / math.sqrt(size)
+                scores = key[:seen] @ query[position] / math.sqrt(size)
                 weights = np.exp(scores - scores.max())
-                outputs[position, part] = weights @ values[:, part] / weights.sum()
+                outputs[position, part] = weights @ values[:seen, part] / weights.sum()
         return outputs @ self.tensors[f"{name}.attn.out_proj.weight"].T + self.tensors[f"{name}.attn.out_proj.bias"]
 
     def _rotated(self, vectors: np.ndarray, mistake: str) -> np.ndarray:
@@ -117,6 +132,8 @@ class Oracle:
             shares = np.exp(logits[chosen] - logits.max()) / np.exp(logits - logits.max()).sum()
             if mistake == "renormalised":
                 shares = shares / shares.sum()
+            if mistake == "softmax after the choice":  # in exact arithmetic the same mistake
+                shares = np.exp(logits[chosen]) / np.exp(logits[chosen]).sum()
             for expert, share in zip(chosen, shares, strict=True):
                 w2 = second[expert]
                 if mistake == "w2 transposed":
@@ -124,7 +141,7 @@ class Oracle:
                 out = _gelu(first[expert] @ vector, mistake) @ w2
                 outputs[position] += share * (out + bias if mistake == "bias per expert" else out)
             if mistake not in {"bias dropped", "bias per expert"}:
-                outputs[position] += bias
+                outputs[position] += 2 * bias if mistake == "bias doubled" else bias
         return outputs
 
     def _norm(self, name: str, hidden: np.ndarray) -> np.ndarray:
