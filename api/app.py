@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import blobs, errors, extractors, health, identity, stages
+from api import blobs, errors, extractors, health, identity, model_cards, stages
 from api.auth import KeyMemory
 from api.batches import routes as batches
 from api.buckets import routes as buckets
@@ -34,6 +34,7 @@ _ROOTS = (
     "blobs",
     "embeddings",
     "inference",
+    "discovery",
 )
 
 
@@ -61,6 +62,7 @@ def create_app(services: Services, *, lifespan: Callable[[FastAPI], Any] | None 
         blobs.router,
         extractors.router,
         stages.router,
+        model_cards.router,
         namespaces.router,
         objects.router,
         batches.router,
