@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's own abbreviation
 
+# Rows come in multiples of this: kernels like it, one is made for every number of rows that is met (a millisecond
+# or two), and no number is so small that another kind of kernel would be chosen.
+TILE: Final = 4
+
 Precision: TypeAlias = Literal["fp32", "int8"]
 
 # How many rows the layout of weights is chosen for. Any number may come; measured, the choice makes no difference.
@@ -50,8 +54,7 @@ def _has_onednn() -> bool:
 class Exact:
     """float32 through oneDNN, with the weight laid out beforehand and the GELU inside the product.
 
-    From two rows on, its kernels add up in the same order however many rows there are (tests/model); with one row
-    another kernel is chosen, so that one is doubled.
+    Its kernels add up in the same order however many rows there are, as long as there are several (tests/model).
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -61,7 +64,7 @@ class Exact:
 
     def __call__(self, rows: Tensor, *, gelu: bool = False) -> Tensor:
         """Return float32[T, N]."""
-        filled = rows if len(rows) > 1 else rows.repeat(2, 1)
+        filled = in_tiles(rows)
         after = "gelu" if gelu else "none"
         multiply_packed = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001
         product: Tensor = multiply_packed(filled, self._weight, self._bias, after, [], "none")
@@ -84,13 +87,15 @@ class Int8:
 
     def __call__(self, rows: Tensor, *, gelu: bool = False) -> Tensor:
         """Return float32[T, N]."""
-        scale = rows.abs().amax(dim=1, keepdim=True).clamp_min_(_TINY).div_(_LARGEST)
-        whole = (rows * scale.reciprocal()).round_().to(torch.int8)
+        filled = in_tiles(rows)
+        largest = torch.maximum(filled.amax(dim=1, keepdim=True), filled.amin(dim=1, keepdim=True).neg_())
+        scale = largest.clamp_min_(_TINY).div_(_LARGEST)
+        whole = (filled * scale.reciprocal()).round_().to(torch.int8)
         product: Tensor = torch.ops.onednn.qlinear_pointwise(
             whole, 1.0, 0, self._weight, self._scale, self._zero, None, 1.0, 0, torch.float32, "none", [], ""
         )
         torch.addcmul(self._bias, product, scale, out=product)
-        return torch.ops.aten.gelu_(product) if gelu else product
+        return (torch.ops.aten.gelu_(product) if gelu else product)[: len(rows)]
 
 
 class Plain:
@@ -104,6 +109,12 @@ class Plain:
         """Return float32[T, N]."""
         product = multiply(rows, self._weight, self._bias)
         return F.gelu(product) if gelu else product
+
+
+def in_tiles(rows: Tensor) -> Tensor:
+    """Return rows, float32[T, M], with as many rows of zeros behind them as make T a multiple of the tile."""
+    lacking = -len(rows) % TILE
+    return F.pad(rows, (0, 0, 0, lacking)) if lacking else rows
 
 
 def multiply(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -19,12 +19,12 @@ from torch.nn import functional as F  # noqa: N812 - the field's own abbreviatio
 
 from domain.errors import WeightsBroken
 from extractors.text_embedding.checkpoint import Checkpoint
-from extractors.text_embedding.linear import Linear, Precision, prepare
+from extractors.text_embedding.linear import TILE, Linear, Precision, prepare
 from extractors.text_embedding.nomic_config import Config, layout, read
 from extractors.text_embedding.weights import WEIGHTS, check_layout, read_header
 
 # Rows that a feed-forward part takes at once: what lies between its two products then stays in the cache.
-_ROWS_IN_CACHE: Final = 256
+_ROWS_IN_CACHE: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,10 @@ class Mixture:
         Tokens are brought together by expert, so that an expert's weights are read once.
         """
         weights, chosen = route(self.router(hidden), self.top_k)
-        order = chosen.flatten().argsort(stable=True)  # slots of [T, K], sorted by expert
-        counts = torch.bincount(chosen.flatten(), minlength=len(self.experts)).tolist()
-        gathered = torch.split(hidden.index_select(0, order // self.top_k), counts)
+        tokens, counts, places = by_expert(chosen, len(self.experts))
+        gathered = torch.split(hidden.index_select(0, tokens), counts)
         outputs = torch.cat([expert(rows) for expert, rows in zip(self.experts, gathered, strict=True) if len(rows)])
-        slots = torch.empty_like(outputs).index_copy_(0, order, outputs).view(len(hidden), self.top_k, -1)
+        slots = outputs.index_select(0, places).view(len(hidden), self.top_k, -1)
         mixed = self.bias + slots[:, 0] * weights[:, :1]
         for rank in range(1, self.top_k):
             mixed.addcmul_(slots[:, rank], weights[:, rank, None])
@@ -109,6 +108,7 @@ class Layer:
         planes.mul_(turns)
         query, key, value = fused.view(tokens, 3, self.heads, -1).unbind(1)
         seen = torch.empty_like(hidden).view(tokens, self.heads, -1)
+        seen[tokens - spans.filling :] = 0
         for rows, texts in spans.of_one_length:
             # [texts · L, H, D/H] → [texts, H, L, D/H]: texts of one length need no padding and no mask.
             q, k, v = (part[rows].view(texts, -1, *part.shape[1:]).transpose(1, 2) for part in (query, key, value))
@@ -161,7 +161,7 @@ class NomicMoe:
             WeightsBroken: a token is not in the table of words.
         """
         spans = Spans([len(ids) for ids in batch], self._device)
-        hidden = self.look_up([token for ids in batch for token in ids])
+        hidden = self.look_up([token for ids in batch for token in ids] + [0] * spans.filling)
         turns = rotation(spans.positions, self.config.width // self.config.heads, self.config.rotary_base)
         for layer in self.layers:
             hidden = layer(hidden, spans, turns)
@@ -197,6 +197,28 @@ def route(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     return weights, chosen
 
 
+def by_expert(chosen: Tensor, experts: int) -> tuple[Tensor, list[int], Tensor]:
+    """Bring tokens together by the expert that works on them, each expert's share filled up to whole tiles of rows.
+
+    Args:
+        chosen: int64[T, K], the experts of each token.
+        experts: how many there are, E.
+
+    Returns:
+        tokens, int64[P]: which token lies at each place, any token where a tile is filled up; counts: how many
+        places each expert has; places, int64[T·K]: where each token's K experts have it.
+    """
+    slots = chosen.flatten()
+    order = slots.argsort(stable=True)
+    counts = slots.bincount(minlength=experts)
+    room = (counts + TILE - 1) // TILE * TILE
+    filled_before = (room - counts).cumsum(0) - (room - counts)
+    in_order = torch.arange(len(slots), device=chosen.device) + filled_before.repeat_interleave(counts)
+    places = torch.empty_like(order).index_copy_(0, order, in_order)
+    tokens = order.new_zeros(int(room.sum())).index_copy_(0, in_order, order // chosen.shape[1])
+    return tokens, room.tolist(), places
+
+
 def rotation(positions: Tensor, size: int, base: float) -> Tensor:
     """Return complex64[T, 1, size/2]: by what each plane of a token's queries and keys is multiplied."""
     frequency = base ** (-torch.arange(0, size, 2, dtype=torch.float32, device=positions.device) / size)
@@ -208,6 +230,7 @@ class Spans:
     """Which tokens of the packed batch belong to which text.
 
     Attributes:
+        filling: how many tokens that belong to no text stand at the end, so that T makes whole tiles.
         positions: int64[T], the place of each token in its text, from 0.
         of_one_length: runs of texts of the same length, as (their tokens, how many texts).
     """
@@ -215,7 +238,8 @@ class Spans:
     def __init__(self, lengths: Sequence[int], device: str) -> None:
         self._lengths = torch.tensor(lengths, device=device)
         self._text_of_token = torch.repeat_interleave(torch.arange(len(lengths), device=device), self._lengths)
-        self.positions = torch.cat([torch.arange(length, device=device) for length in lengths])
+        self.filling = -sum(lengths) % TILE
+        self.positions = torch.cat([torch.arange(length, device=device) for length in (*lengths, self.filling)])
         self.of_one_length: list[tuple[slice, int]] = []
         start = 0
         for length, run in groupby(lengths):
@@ -226,7 +250,7 @@ class Spans:
     def means(self, hidden: Tensor) -> Tensor:
         """Return float32[B, D], the mean of each text's rows of float32[T, D]."""
         sums = torch.zeros(len(self._lengths), hidden.shape[1], device=hidden.device)
-        return sums.index_add_(0, self._text_of_token, hidden) / self._lengths[:, None]
+        return sums.index_add_(0, self._text_of_token, hidden[: len(self._text_of_token)]) / self._lengths[:, None]
 
 
 @dataclass(frozen=True, slots=True)
