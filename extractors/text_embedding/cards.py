@@ -95,6 +95,7 @@ _CARDS: Final[dict[str, Card]] = {
         summary="Small, fast and English: comes with the set-up, so everything can be tried at once.",
         architecture="MiniLM (BERT): 6 layers of width 384, 12 heads, mean over the tokens",
         parameters=22_713_216,
+        tensors=104,
         languages="English",
         paper="MiniLM, https://arxiv.org/abs/2002.10957; trained further on 1,170,060,424 pairs (model card)",
         scores=(
