@@ -67,7 +67,8 @@ bench: $(READY)  ## Measure the platform; results go to benchmarks/RESULTS.md by
 chaos: $(READY)  ## Kill processes at random moments of batches, in both modes (SEED=1)
 	@OPENPEEK_TEST_SEED=$(SEED) $(BIN)/python -m pytest -q -s -m chaos --timeout 1200
 
-docs: $(READY)  ## Check that the docs are true
+docs: $(READY)  ## Write the generated pages, then check that the docs are true
+	@$(BIN)/python -m benchmarks.model_pages
 	@$(BIN)/python -m pytest -q tests/test_docs.py
 
 lock:  ## Renew requirements.lock (torch is pinned in the Makefile; what only sentence-transformers needs is left out)

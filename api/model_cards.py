@@ -80,6 +80,7 @@ def _published(model: Model) -> dict[str, Any]:
             "architecture": card.architecture,
             "parameters": card.parameters,
             "active_parameters": card.active_parameters,
+            "is_matryoshka": card.is_matryoshka,
             "languages": card.languages,
             "paper": card.paper,
             "scores": [

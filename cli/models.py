@@ -28,7 +28,11 @@ def show_all(settings: Settings) -> None:
     for model in models.all_known():
         here = Text("here", "green") if weights.is_here(model, home) else Text("not here", "dim")
         table.add_row(
-            model.model_id, _dimensions(model).replace(" to ", "-"), str(model.max_tokens), model.licence or "-", here
+            model.model_id,
+            "-".join(map(str, sorted({model.narrowest, model.width}))),
+            str(model.max_tokens),
+            model.licence or "-",
+            here,
         )
     console = Console()
     console.print(table)
@@ -88,7 +92,7 @@ def _facts(model: Model, home: ModelHome) -> dict[str, str]:
             "Languages": card.languages,
         }
     facts |= {
-        "Dimensions": _dimensions(model),
+        "Dimensions": cards.dimensions(model),
         "Reads": f"{model.max_tokens} tokens, prefix included",
         "Doc prefix": repr(model.document_prefix) if model.document_prefix else "none",
         "Query prefix": repr(model.query_prefix) if model.query_prefix else "none",
@@ -109,10 +113,6 @@ def _facts(model: Model, home: ModelHome) -> dict[str, str]:
 def _scores(model: Model) -> dict[str, str]:
     card = cards.find(model)
     return {score.benchmark: f"{score.value:g}" for score in card.scores} if card else {}
-
-
-def _dimensions(model: Model) -> str:
-    return f"{model.narrowest} to {model.width}" if model.narrowest < model.width else str(model.width)
 
 
 def _millions(parameters: int, active: int | None) -> str:

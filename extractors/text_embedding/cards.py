@@ -8,6 +8,7 @@ from domain.json_types import Fields
 from extractors.text_embedding import TextEmbedding
 from extractors.text_embedding.models import MINILM, NOMIC, Model
 
+SCIFACT: Final = "BEIR SciFact, nDCG@10"
 _NOMIC_CARD: Final = "model card of nomic-ai/nomic-embed-text-v2-moe"
 _SBERT: Final = "sbert.net, table of pretrained models"
 
@@ -41,8 +42,8 @@ class Card:
         active_parameters: those that work on a token, where that is not all of them.
         tensors: in its checkpoint; None where it was not counted.
         paper: title and address.
+        is_matryoshka: it was trained so that its vectors may be cut; others lose more by it.
         similarity: a value to check weights against.
-        scifact: nDCG@10 on BEIR's SciFact, to check weights against.
     """
 
     summary: str
@@ -53,8 +54,13 @@ class Card:
     scores: tuple[Score, ...]
     active_parameters: int | None = None
     tensors: int | None = None
+    is_matryoshka: bool = False
     similarity: Similarity | None = None
-    scifact: Score | None = None
+
+    @property
+    def scifact(self) -> Score | None:
+        """The result on BEIR's SciFact, to check weights against."""
+        return next((score for score in self.scores if score.benchmark == SCIFACT), None)
 
 
 _E5_PAPER: Final = "Multilingual E5 Text Embeddings: A Technical Report, https://arxiv.org/abs/2402.05672"
@@ -85,11 +91,10 @@ _CARDS: Final[dict[str, Card]] = {
         scores=(
             Score("BEIR, mean nDCG@10", 52.86, _NOMIC_CARD),
             Score("MIRACL, mean nDCG@10", 65.80, _NOMIC_CARD),
+            Score(SCIFACT, 0.7288, "an independent run of the reference code (tt-metal, DATASET_ACCURACY)"),
         ),
+        is_matryoshka=True,
         similarity=Similarity("Hello!", "¡Hola!", 0.9118, 5e-4, _NOMIC_CARD),
-        scifact=Score(
-            "BEIR SciFact, nDCG@10", 0.7288, "an independent run of the reference code (tt-metal, DATASET_ACCURACY)"
-        ),
     ),
     MINILM.model_id: Card(
         summary="Small, fast and English: comes with the set-up, so everything can be tried at once.",
@@ -146,6 +151,15 @@ def find(model: Model) -> Card | None:
 def feature_uri(model: Model) -> FeatureURI:
     """Return by which name retrievers find the vectors of a model."""
     return FeatureURI(TextEmbedding.name, TextEmbedding.version, model.inference_name)
+
+
+def dimensions(model: Model) -> str:
+    """Tell how long a model's vectors are, and how short they may be cut."""
+    if model.narrowest == model.width:
+        return str(model.width)
+    card = find(model)
+    trained = "trained for it" if card is not None and card.is_matryoshka else "not trained for it: measure before"
+    return f"{model.width}, may be cut to {model.narrowest} ({trained})"
 
 
 def collection_body(model: Model, bucket: str = "texts", field: str = "body") -> Fields:

@@ -1,5 +1,7 @@
 """Models as one can look at them over HTTP, and the collection bodies that they offer."""
 
+import json
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -8,6 +10,7 @@ from extractors.text_embedding import cards, models
 from extractors.text_embedding.models import NOMIC
 
 PUBLISHED = [model for model in models.all_known() if model.family != "plugin"]
+PAGES = Path(__file__).parents[2] / "docs" / "models"
 URI = "mixpeek://text_extractor@v1/nomic_embed_v2_moe_v1"
 
 
@@ -82,9 +85,12 @@ def test_the_catalogue_answers_under_every_prefix(server, prefix):
 
 
 @pytest.mark.parametrize("model", PUBLISHED, ids=lambda model: model.model_id)
-def test_the_collection_body_of_a_model_is_accepted_as_it_is(api, model):
+def test_the_collection_body_on_a_models_page_is_accepted_as_it_is(api, model):
+    page = (PAGES / f"{model.model_id.rpartition('/')[2]}.md").read_text()
+    body = json.loads(page.partition("```json")[2].partition("```")[0])
+    assert body == api.ok("GET", f"/discovery/models/{model.model_id}")["collection_body"]
     api.bucket("texts")
-    made = api.ok("POST", "/collections", cards.collection_body(model))
+    made = api.ok("POST", "/collections", body)
     assert made["vector_indexes"][0]["feature_uri"] == str(cards.feature_uri(model))
 
 
