@@ -91,7 +91,7 @@ def _look(
 
 
 def _check_scifact(engine: Engine, data: scifact.Scifact) -> Finding:
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with _bar() as bar:
         task = bar.add_task("SciFact", total=len(data.documents) + len(data.queries))
         there = scifact.score(engine, data, lambda texts: bar.advance(task, texts))
     card = cards.find(engine.model)
@@ -110,8 +110,9 @@ def _check_device(engine: Engine, device: str) -> Finding:
     if problem is not None:
         return Finding(device, "wrong", f"torch cannot compute on it: {problem}", "a device that torch has here")
     texts, counts = verification.cut(engine, _texts(), engine.model.document_prefix)
-    theirs, their_seconds = _timed(replace(engine, home=replace(engine.home, device=device)), texts)
-    ours, our_seconds = _timed(engine, texts)
+    with _bar() as bar:
+        theirs, their_seconds = _timed(replace(engine, home=replace(engine.home, device=device)), texts, bar)
+        ours, our_seconds = _timed(engine, texts, bar)
     cosines = (ours * theirs).sum(axis=1)
     found = (
         f"cosine to the CPU's vectors of {len(texts)} texts: mean {cosines.mean():.6f}, lowest {cosines.min():.6f}; "
@@ -128,10 +129,17 @@ def _texts() -> list[str]:
     return list(dict.fromkeys(doc for doc in told if doc))[:_COMPARED_TEXTS]
 
 
-def _timed(engine: Engine, texts: list[str]) -> tuple[Vectors, float]:
+def _timed(engine: Engine, texts: list[str], bar: Progress) -> tuple[Vectors, float]:
+    """Return the vectors of texts and how many seconds they took."""
+    task = bar.add_task(f"{len(texts)} texts on {engine.home.device}", total=len(texts))
     engine.encode(texts[:8])  # loads, and warms up
     began = time.perf_counter()
-    return engine.encode(texts), time.perf_counter() - began
+    vectors = engine.encode(texts, lambda finished: bar.update(task, completed=finished))
+    return vectors, time.perf_counter() - began
+
+
+def _bar() -> Progress:
+    return Progress(console=Console(stderr=True), transient=True)
 
 
 def _tell(console: Console, finding: Finding) -> None:
