@@ -63,7 +63,12 @@ def verify(models_folder: Path, wanted: Wanted) -> bool:
     for finding in _look(known, folder, home, wanted.device, data):
         _tell(console, finding)
         findings.append(finding)
-    return _conclude(console, known, findings)
+    is_well = _conclude(console, known, findings)
+    card = cards.find(known)
+    if is_well and data is None and card is not None and card.scifact is not None:
+        console.print("Not measured: SciFact. Get the data, and give its folder as --scifact scifact:", style="dim")
+        console.print(Text(scifact.HOW_TO_GET), soft_wrap=True)
+    return is_well
 
 
 def _look(

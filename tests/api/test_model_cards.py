@@ -1,13 +1,16 @@
 """Models as one can look at them over HTTP, and the collection bodies that they offer."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+from api.model_cards import how_to_get
 from extractors.text_embedding import cards, models
 from extractors.text_embedding.models import NOMIC
+from storage.embeddings import HttpEmbeddings
 
 PUBLISHED = [model for model in models.all_known() if model.family != "plugin"]
 PAGES = Path(__file__).parents[2] / "docs" / "models"
@@ -60,6 +63,11 @@ def test_what_is_at_hand_is_told_without_naming_a_folder_of_the_server(anonymous
     assert listed[NOMIC.model_id]["weights"]["at_hand"] is False
     assert "openpeek model pull" in listed[NOMIC.model_id]["weights"]["how_to_get"]
     assert house.models.folder not in str(listed)
+
+
+def test_where_an_embeddings_server_embeds_no_weights_are_asked_for(house):
+    home = replace(house.models, server=HttpEmbeddings("http://127.0.0.1:9"))
+    assert "Not needed" in how_to_get(NOMIC, home)
 
 
 def test_a_model_that_a_plugin_brings_is_shown_as_far_as_it_is_known(anonymous):

@@ -28,7 +28,7 @@ def run(tmp_path, monkeypatch):
 
     def openpeek(*arguments):
         result = CliRunner().invoke(app, ["model", *map(str, arguments), "--data", str(tmp_path / "data")])
-        assert max(map(len, result.stdout.splitlines()), default=0) <= WIDTH
+        assert all(len(line) <= WIDTH for line in result.stdout.splitlines() if "https://" not in line)
         return result.exit_code, " ".join((result.stdout + result.stderr).split())
 
     return openpeek
@@ -143,6 +143,13 @@ def test_weights_that_agree_with_everything_published_pass_with_scifact_and_a_de
     assert "ok cpu" in told
     assert "tokens/s" in told
     assert "NO" not in told
+
+
+def test_whoever_passes_without_scifact_is_told_how_to_get_it(run, published):
+    code, told = run("verify", published)
+    assert code == 0
+    assert "Not measured: SciFact." in told
+    assert scifact.HOW_TO_GET.splitlines()[0] in told
 
 
 def test_another_file_with_the_same_values_is_called_that(run, published, tmp_path):

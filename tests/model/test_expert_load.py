@@ -94,3 +94,10 @@ def test_the_command_measures_a_folder_and_refuses_another(checkpoint, tmp_path)
     assert "config.json cannot be read" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert "usage" in run().stderr
+
+
+def test_the_example_on_the_page_prints_what_the_page_says(capsys):
+    page = (ROOT / "docs" / "how-moe-works.md").read_text()
+    code, _, rest = page.partition("```python\n")[2].partition("```")
+    exec(code)
+    assert capsys.readouterr().out == rest.partition("```\n")[2].partition("```")[0]
