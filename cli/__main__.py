@@ -176,7 +176,9 @@ def compare_models(one: ModelName, other: ModelName, data: Data = None) -> None:
 def verify_model(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Folder of the weights (default: where this server finds them).", exists=True),
+        typer.Argument(
+            help="Folder of the weights (default: where this server finds them).", exists=True, file_okay=False
+        ),
     ] = None,
     name: Annotated[str, typer.Option("--model", help="Which model it should be.")] = "nomic-embed-text-v2-moe",
     device: Annotated[

@@ -85,7 +85,11 @@ def check_hashes(model: Model) -> Iterator[Finding]:
     if not model.sha256:
         yield Finding("hashes", "unknown", "no hash of this model's files is known here")
     for name, wanted in model.sha256.items():
-        there = weights.sha256(_folder(model) / name)
+        try:
+            there = weights.sha256(_folder(model) / name)
+        except OSError as error:
+            yield Finding(name, "wrong", f"it cannot be read: {error.strerror}", f"SHA-256 {wanted[:_SHOWN]}…")
+            continue
         if there == wanted:
             yield Finding(name, "ok", f"SHA-256 {there[:_SHOWN]}… of revision {model.revision[:8]}")
         else:

@@ -184,11 +184,25 @@ def test_a_truncated_or_foreign_or_missing_checkpoint_says_what_is_wrong(run, se
     code, told = run("verify", "--model", "multilingual-e5-base", seeded)
     assert code == 1
     assert "hidden_size: None, not 768" in told
+    (other / "tokenizer.json").unlink()
+    (other / "tokenizer.json").symlink_to(other)
+    assert "tokenizer.json missing" in run("verify", other)[1]
     assert run("verify", tmp_path)[0] == 1
+    assert run("verify", seeded / "config.json")[0] == 2
     assert run("verify", tmp_path / "nowhere")[0] == 2
     code, told = run("verify")
     assert code == 2
     assert "openpeek model pull" in told
+
+
+def test_a_file_that_cannot_be_read_is_a_failed_check(seeded, monkeypatch):
+    def broken(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(weights, "sha256", broken)
+    findings = list(verification.check_hashes(replace(NOMIC, folder=seeded)))
+    assert {finding.state for finding in findings} == {"wrong"}
+    assert findings[0].found == "it cannot be read: Permission denied"
 
 
 def test_the_smallest_e5_is_not_taken_for_minilm_of_the_same_width(run, tmp_path):
