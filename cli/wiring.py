@@ -15,9 +15,10 @@ from cli.schema import SchemaBehind
 from cli.secrets import Secrets
 from cli.settings import Settings, SettingsWrong
 from domain.errors import OpenPeekError
-from extractors.contract import ModelHome
+from extractors.contract import Canaries, ModelHome
 from storage.blobs.files import FileBlobs
 from storage.bundle import Storage
+from storage.canaries import DatabaseCanaries
 from storage.database import Database
 from storage.embeddings import HttpEmbeddings
 from storage.fetch import Fetcher
@@ -97,10 +98,10 @@ def build(settings: Settings, *, public_url: str = "http://127.0.0.1:8000") -> H
     queue = _queue(settings) if bell is None else bell
     relay = Relay(database, queue)
     storage = Storage(database, _blobs(settings, found, public_url), _vectors(settings), queue, relay.wake)
-    return House(settings, found, storage, model_home(settings), relay, bell)
+    return House(settings, found, storage, model_home(settings, DatabaseCanaries(database)), relay, bell)
 
 
-def model_home(settings: Settings) -> ModelHome:
+def model_home(settings: Settings, canaries: Canaries | None = None) -> ModelHome:
     """Return where models lie, and what embeds with them."""
     server = None
     if settings.embeddings_url is not None:
@@ -111,7 +112,7 @@ def model_home(settings: Settings) -> ModelHome:
             revision=settings.embeddings_revision,
             name=settings.embeddings_model,
         )
-    return ModelHome(str(settings.models_folder), settings.default_model, settings.device, server)
+    return ModelHome(str(settings.models_folder), settings.default_model, settings.device, server, canaries)
 
 
 def open_database(settings: Settings, *, prepare: bool = True) -> Database:

@@ -133,6 +133,13 @@ class EmbeddingsServer(Protocol):
         """Close the connections that were kept."""
 
 
+class Canaries(Protocol):
+    """What models answered first, kept for all processes of an installation."""
+
+    def first(self, key: str, vector: Vectors) -> Vectors:
+        """Return the vector that is kept under a key, float32[width]; if there is none, keep this one."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelHome:
     """Where weights may lie, and how they run. Made once from the settings and passed down.
@@ -142,12 +149,14 @@ class ModelHome:
         default_model: OPENPEEK_DEFAULT_MODEL, used by collections that name none.
         device: "cpu" or "cuda".
         server: embeds instead of this process; then only the tokenizer must lie here.
+        canaries: whoever has none (a command without a database) does without the check for drift.
     """
 
     folder: str
     default_model: str | None = None
     device: str = "cpu"
     server: EmbeddingsServer | None = None
+    canaries: Canaries | None = None
 
 
 class Extractor(Protocol):

@@ -29,6 +29,7 @@ from extractors.text_embedding import chunking
 from extractors.text_embedding.engine import Engine, choose
 from extractors.text_embedding.fitting import Fitter
 from extractors.text_embedding.matryoshka import shorten
+from extractors.text_embedding.models import Precision
 from extractors.text_embedding.places import Places
 from extractors.text_embedding.query_cache import QueryCache, QueryKey
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from extractors.text_embedding.chunking import Span
 
 # Values of the contract that this extractor knows of and cannot do.
-_NOT_YET: Final = ("int8", "time_segments", "youtube")
+_NOT_YET: Final = ("time_segments", "youtube")
 _KINDS: Final = {bool: "true or false", dict: "an object", list: "a list of other things than text"}
 _WHERE: Final = ("body", "feature_extractor", "parameters")
 _queries: Final = QueryCache()
@@ -55,7 +56,9 @@ class TextEmbeddingParameters(Parameters):
     dimensions: int | None = Field(
         None, ge=1, description="Width of the vectors; those of Matryoshka models may be cut shorter."
     )
-    precision: Literal["fp32"] = Field("fp32", description="Arithmetic of the model.")
+    precision: Precision = Field(
+        "fp32", description="Arithmetic of the model: exact, or int8, about three times as fast and a little off."
+    )
     split_by: Literal["none", "characters", "words", "sentences", "paragraphs", "pages", "markdown"] = Field(
         "none", description="The units that parts are made of."
     )
@@ -73,7 +76,7 @@ class TextEmbeddingParameters(Parameters):
     def _null_means_default(cls, raw: Any) -> Any:
         return {key: value for key, value in raw.items() if value is not None} if isinstance(raw, dict) else raw
 
-    @field_validator("precision", "split_by", "source_type", mode="before")
+    @field_validator("split_by", "source_type", mode="before")
     @classmethod
     def _offered(cls, value: Any) -> Any:
         if value in _NOT_YET:

@@ -4,19 +4,29 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from domain.errors import WeightsBroken
 from extractors.contract import ModelHome, ModelIdentity, Vectors
-from extractors.text_embedding import models, weights
-from extractors.text_embedding.models import Model
+from extractors.text_embedding import canary, models, weights
+from extractors.text_embedding.models import Model, Precision
 from extractors.text_embedding.remote import RemoteEncoder
 from extractors.text_embedding.tokens import TextTokenizer
 
 if TYPE_CHECKING:
+    from extractors.text_embedding.calibration import Loss
     from extractors.text_embedding.encoder import Encoder
 
-_encoders: Final[dict[tuple[str, str, str], "Encoder"]] = {}
+# What could not be loaded is not tried again until its file is another one: each try costs seconds.
+_encoders: Final[dict["_Key", "Encoder | WeightsBroken"]] = {}
 _loading: Final = threading.Lock()
+
+
+class _Key(NamedTuple):
+    folder: str
+    modified_ns: int
+    device: str
+    precision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +39,7 @@ class Engine:
 
     model: Model
     home: ModelHome
-    precision: str = "fp32"
+    precision: Precision = "fp32"
 
     def identity(self) -> ModelIdentity:
         """Return which weights embed; the hash of weights that a server has is not known.
@@ -75,10 +85,12 @@ class Engine:
         Raises:
             WeightsMissing, WeightsBroken: the model cannot be used; or the server cannot.
         """
-        encoder = self._encoder()
-        if isinstance(encoder, RemoteEncoder):
-            return encoder.encode(texts, progress, urgent=urgent)
-        return encoder.encode(texts, progress)
+        return self._encoder().encode(texts, progress, urgent=urgent)
+
+    def loss(self) -> "Loss | None":
+        """Return what int8 costs this model, as measured when it was loaded; None in fp32, or if it is not loaded."""
+        found = _encoders.get(self._key()) if self.home.server is None else None
+        return None if found is None or isinstance(found, WeightsBroken) else found.loss
 
     def _theirs(self, revision: str) -> ModelIdentity:
         tokenizer = weights.sha256(self._tokenizer_folder() / weights.TOKENIZER)
@@ -91,16 +103,35 @@ class Engine:
         """Return this process' encoder of the model, loaded once however many threads ask."""
         if self.home.server is not None:
             return RemoteEncoder(self.model, self.home.server, self.tokenizer())
-        folder = weights.locate(self.model, self.home).folder
-        key = (str(folder), self.home.device, self.precision)
-        if key in _encoders:  # without waiting for another model that is being loaded
-            return _encoders[key]
-        with _loading:
-            if key not in _encoders:
-                from extractors.text_embedding.encoder import Encoder  # noqa: PLC0415 - torch loads here, and only here
+        key = self._key()
+        if key not in _encoders:  # without waiting for another model that is being loaded
+            with _loading:
+                if key not in _encoders:
+                    for former in [one for one in _encoders if one._replace(modified_ns=key.modified_ns) == key]:
+                        del _encoders[former]
+                    _encoders[key] = self._load()
+        found = _encoders[key]
+        if isinstance(found, WeightsBroken):
+            raise found
+        return found
 
-                _encoders[key] = Encoder(self.model, folder, self.home.device)
-            return _encoders[key]
+    def _load(self) -> "Encoder | WeightsBroken":
+        """Return the encoder, or why there is none."""
+        from extractors.text_embedding.encoder import Encoder  # noqa: PLC0415 - torch loads here, and only here
+
+        folder = weights.locate(self.model, self.home).folder
+        try:
+            encoder = Encoder(self.model, folder, self.home.device, self.precision)
+            if self.home.canaries is not None:
+                prefix = self.model.document_prefix
+                canary.check(encoder, self.identity(), prefix, self.precision, self.home.canaries)
+        except WeightsBroken as error:
+            return error
+        return encoder
+
+    def _key(self) -> _Key:
+        file = weights.locate(self.model, self.home).folder / weights.WEIGHTS
+        return _Key(str(file.parent), file.stat().st_mtime_ns, self.home.device, self.precision)
 
 
 def choose(name: str | None, home: ModelHome) -> Model:

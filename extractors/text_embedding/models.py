@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from extractors.text_embedding.encoder import Network
 
 Family = Literal["nomic_moe", "transformers", "plugin"]
+Precision = Literal["fp32", "int8"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ Source: Nussbaum and Duderstadt 2025, arXiv:2502.07972, and the layout of the pu
 Checked against an independent float64 oracle in tests/model. How it became fast: docs/adr/0008.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +19,8 @@ from torch.nn import functional as F  # noqa: N812 - the field's own abbreviatio
 
 from domain.errors import WeightsBroken
 from extractors.text_embedding.checkpoint import Checkpoint
-from extractors.text_embedding.linear import TILE, Linear, Precision, prepare
+from extractors.text_embedding.linear import TILE, Linear, prepare
+from extractors.text_embedding.models import Precision
 from extractors.text_embedding.nomic_config import Config, layout, read
 from extractors.text_embedding.weights import WEIGHTS, check_layout, read_header
 
@@ -124,7 +125,7 @@ class NomicMoe:
         folder: with config.json and model.safetensors.
         device: ``cpu``, or another that torch knows; there, plain products in float32.
         precision: ``fp32``, or ``int8`` for all products but the router's and those inside the attention.
-        pause: called after every layer; whoever computes something long lets others have their turn there.
+        passing: build each layer when it is its turn, and let go of it: for a single batch, in a tenth of the memory.
 
     Raises:
         WeightsBroken: config or checkpoint are not those of this architecture; tensors are named.
@@ -136,7 +137,8 @@ class NomicMoe:
         folder: Path,
         device: str = "cpu",
         precision: Precision = "fp32",
-        pause: Callable[[], None] = lambda: None,
+        *,
+        passing: bool = False,
     ) -> None:
         self.config = read(model_id, folder)
         header = read_header(model_id, folder / WEIGHTS)
@@ -145,17 +147,25 @@ class NomicMoe:
         self._words = build.tensors.mapped("embeddings.word_embeddings.weight")
         self._kind = build.tensors["embeddings.token_type_embeddings.weight"][0]
         self._norm = build.norm("emb_ln")
-        self.layers = [build.layer(number) for number in range(self.config.layers)]
+        self._build = build
+        self._layers = None if passing else [build.layer(number) for number in range(self.config.layers)]
         self._model_id = model_id
         self._device = device
-        self._pause = pause
+
+    @property
+    def layers(self) -> Iterable[Layer]:
+        """The layers, in their order."""
+        if self._layers is not None:
+            return self._layers
+        return (self._build.layer(number) for number in range(self.config.layers))
 
     @torch.inference_mode()
-    def embed(self, batch: Sequence[Sequence[int]]) -> Tensor:
+    def embed(self, batch: Sequence[Sequence[int]], pause: Callable[[], None] = lambda: None) -> Tensor:
         """Return float32[B, D], unit length: the mean over each text's tokens, prefix and specials included.
 
         Args:
             batch: token ids of each of B texts, without padding; those of one length side by side are faster.
+            pause: called after every layer; whoever computes something long lets others have their turn there.
 
         Raises:
             WeightsBroken: a token is not in the table of words.
@@ -165,7 +175,7 @@ class NomicMoe:
         turns = rotation(spans.positions, self.config.width // self.config.heads, self.config.rotary_base)
         for layer in self.layers:
             hidden = layer(hidden, spans, turns)
-            self._pause()
+            pause()
         return F.normalize(spans.means(hidden), dim=-1)
 
     def look_up(self, tokens: Sequence[int]) -> Tensor:

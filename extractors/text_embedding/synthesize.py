@@ -27,6 +27,7 @@ def synthesize(
     experts: int = 8,
     vocabulary: int | None = None,
     words: Path | None = None,
+    deviation: float | None = None,
 ) -> Path:
     """Write config.json, model.safetensors and tokenizer.json into a folder; return it.
 
@@ -44,6 +45,8 @@ def synthesize(
         experts: of each mixture; two of them work on a token.
         vocabulary: rows of the table of words, at least as many as the tokenizer has (the default).
         words: a file with the real vocabulary, see `xlm_roberta`; None makes do with a small one.
+        deviation: of all weights, such as the 0.02 that training starts from; None draws them so large that every part
+            of the network shows in the vectors, which also makes them sensitive to the last bit of a number.
     """
     import torch  # noqa: PLC0415 - `save_tokenizer` does not need it
     from safetensors.torch import save_file  # noqa: PLC0415
@@ -61,6 +64,8 @@ def synthesize(
         drawn = torch.randn(shape, generator=generator)
         if "norm" in name or name.startswith("emb_ln"):
             tensors[name] = drawn.mul_(0.1).add_(1.0 if name.endswith("weight") else 0.0)
+        elif deviation is not None:
+            tensors[name] = drawn.mul_(deviation)
         elif "router" in name:
             tensors[name] = drawn.mul_(0.5)
         elif name.endswith(("fc1.weight", ".w1")):

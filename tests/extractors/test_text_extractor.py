@@ -104,9 +104,7 @@ def test_other_dimensions_are_refused_with_those_allowed(nowhere, model, dimensi
     assert allowed in refusal.message
 
 
-@pytest.mark.parametrize(
-    "parameters", [{"precision": "int8"}, {"split_by": "time_segments"}, {"source_type": "youtube"}]
-)
+@pytest.mark.parametrize("parameters", [{"split_by": "time_segments"}, {"source_type": "youtube"}])
 def test_what_is_not_offered_yet_is_said_so(nowhere, parameters):
     assert "not offered yet" in invalid(nowhere, **parameters).message
 
@@ -239,7 +237,7 @@ def test_a_network_that_gives_no_numbers_is_broken_and_its_vectors_are_not_used(
     extractor = tiny.extractor()
     extractor.embed(["a"], unwatched)
     network = extractor._engine._encoder()._network
-    monkeypatch.setattr(network, "embed", lambda batch: torch.full((len(batch), 64), float("nan")))
+    monkeypatch.setattr(network, "embed", lambda batch, _pause: torch.full((len(batch), 64), float("nan")))
     with pytest.raises(WeightsBroken):
         extractor.embed(["a"], unwatched)
 

@@ -37,9 +37,14 @@ _PADDING = 5  # tokens that a batch with a longer text would put behind this one
 
 
 class Oracle:
-    """Token ids in, a unit vector out."""
+    """Token ids in, a unit vector out.
+
+    ``closest`` is how near, since it was last set to infinity, a token's first expert that was not chosen came to
+    the last that was, in logits: nearer than a rounding error and either may rightly be chosen.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self.closest = math.inf
         self.config = json.loads((folder / "config.json").read_text())
         self.tensors = {
             name: tensor.astype(np.float64) for name, tensor in load_file(folder / "model.safetensors").items()
@@ -128,6 +133,11 @@ class Oracle:
         outputs = np.zeros_like(hidden)
         for position, vector in enumerate(hidden):
             logits = router @ vector
+            ranked = np.sort(logits)[::-1]
+            if len(ranked) > self.config["moe_top_k"]:
+                self.closest = min(
+                    self.closest, ranked[self.config["moe_top_k"] - 1] - ranked[self.config["moe_top_k"]]
+                )
             chosen = np.argsort(-logits)[: 1 if mistake == "one expert" else self.config["moe_top_k"]]
             shares = np.exp(logits[chosen] - logits.max()) / np.exp(logits - logits.max()).sum()
             if mistake == "renormalised":

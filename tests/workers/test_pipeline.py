@@ -188,9 +188,9 @@ def test_a_forced_run_asks_the_model_nothing(shop, monkeypatch):
     asked = []
     real = Encoder.encode
 
-    def watched(self, texts, progress=None):
+    def watched(self, texts, progress=None, **named):
         asked.extend(texts)
-        return real(self, texts, progress)
+        return real(self, texts, progress, **named)
 
     monkeypatch.setattr(Encoder, "encode", watched)
     shop.again(dedup_strategy="force")
