@@ -10,11 +10,11 @@ from typing import Final
 
 from domain.errors import ObjectFailed
 from extractors.reading.formats import Format, recognise
-from extractors.reading.layout import MOST_BYTES, Reading
+from extractors.reading.layout import MOST_BYTES, SAVE_AGAIN, Reading
 
 __all__ = ["Reading", "read", "read_as"]
 
-_NAMES: Final[dict[Format, str]] = {"text": "text", "html": "HTML page", "pdf": "PDF", "docx": "DOCX"}
+_NAMES: Final[dict[Format, str]] = {"text": "text file", "html": "HTML page", "pdf": "PDF", "docx": "DOCX"}
 
 
 def read(raw: bytes, declared: str = "text", content_type: str = "") -> Reading:
@@ -35,9 +35,9 @@ def read_as(format_: Format, raw: bytes, content_type: str = "") -> Reading:
     """Return the text of a file whose format is known. Raises as `read`."""
     name = _NAMES[format_]
     if not raw:
-        raise ObjectFailed("The file is empty: it has no bytes.", code="EMPTY_TEXT")
-    if format_ != "text" and len(raw) > MOST_BYTES:
-        message = f"The {name} has {len(raw):,} bytes; at most {MOST_BYTES:,} are read."
+        raise ObjectFailed("The file is empty: it has no bytes. Upload it again.", code="EMPTY_TEXT")
+    if len(raw) > MOST_BYTES:
+        message = f"The {name} has {len(raw):,} bytes; at most {MOST_BYTES:,} are read. Split it."
         raise ObjectFailed(message, code="TOO_LARGE")
     try:
         # The parsers load here: a process that reads plain text alone never has them.
@@ -49,6 +49,7 @@ def read_as(format_: Format, raw: bytes, content_type: str = "") -> Reading:
         message = f"The {name} needs more memory to be read than one file may have. Split it."
         raise ObjectFailed(message, code="TOO_LARGE") from error
     except Exception as error:  # parsers of foreign bytes raise whatever they stumble over
-        message = f"The {name} is broken and cannot be read: {type(error).__name__}: {str(error)[:200]}"
-        raise ObjectFailed(message.rstrip(": "), code=f"{format_.upper()}_BROKEN") from error
+        why = f"{type(error).__name__}: {str(error)[:200]}".rstrip(": .")
+        message = f"The {name} is broken and cannot be read: {why}. {SAVE_AGAIN}"
+        raise ObjectFailed(message, code=f"{format_.upper()}_BROKEN") from error
     return reading

@@ -1,10 +1,11 @@
 """DOCX: Word's own XML, paragraphs and tables in the order of the document, headings as Markdown.
 
 Read without a DOCX library: those pass over what is inserted as a tracked change, stands in a content control or a
-text box, or at the foot of a page (docs/adr/0008). Elements are known by their local names, as the two dialects of
+text box, or at the foot of a page (docs/documents.md). Elements are known by their local names, as the two dialects of
 the format (transitional and strict) differ in namespaces alone.
 
-Left out: deleted text, comments, hidden text, field codes, and the numbers that Word makes for lists and headings.
+Left out: deleted text, comments, hidden text, field codes, charts and diagrams, and the numbers that Word makes for
+lists and headings. A document with another document inside fails, as that would be left out, too.
 """
 
 import io
@@ -19,7 +20,7 @@ from lxml import etree
 
 from domain.errors import ObjectFailed
 from extractors.reading.blocks import Blocks
-from extractors.reading.layout import Reading
+from extractors.reading.layout import SAVE_AGAIN, Reading
 
 MOST_PARTS: Final = 10_000  # files in the ZIP
 MOST_UNPACKED: Final = 64 * 1024 * 1024  # bytes of XML that are read, all parts together
@@ -45,12 +46,12 @@ def read(raw: bytes, _content_type: str = "") -> Reading:
     """Return the text, with the places of headings.
 
     Raises:
-        ObjectFailed: DOCX_BROKEN, DOCX_ENCRYPTED, DOCX_WITHOUT_TEXT, TOO_LARGE.
+        ObjectFailed: DOCX_BROKEN, DOCX_ENCRYPTED, DOCX_EMBEDS, DOCX_WITHOUT_TEXT, TOO_LARGE.
     """
     package = _Package(raw)
     main = package.main
     if main is None:
-        raise ObjectFailed("The DOCX is broken: it holds no document.", code="DOCX_BROKEN")
+        raise ObjectFailed(f"The DOCX is broken: it holds no document. {SAVE_AGAIN}", code="DOCX_BROKEN")
     blocks = Blocks()
     writer = _Writer(blocks, _styles(package), {kind: _notes(package, kind) for kind in _NOTES.values()})
     _margins(package, "header", writer)
@@ -58,7 +59,8 @@ def read(raw: bytes, _content_type: str = "") -> Reading:
     _margins(package, "footer", writer)
     reading = blocks.reading()
     if not reading.text.strip():
-        raise ObjectFailed("The document has no text; pictures are not read.", code="DOCX_WITHOUT_TEXT")
+        message = "The DOCX has no text, perhaps pictures; text in pictures is not recognised here. Run it through OCR."
+        raise ObjectFailed(message, code="DOCX_WITHOUT_TEXT")
     return reading
 
 
@@ -72,7 +74,7 @@ class _Package:
             message = f"The DOCX is broken or incomplete: {error}. Upload it again."
             raise ObjectFailed(message, code="DOCX_BROKEN") from error
         if len(self._zip.filelist) > MOST_PARTS:
-            raise ObjectFailed(f"The DOCX has more than {MOST_PARTS:,} parts.", code="TOO_LARGE")
+            raise ObjectFailed(f"The DOCX has more than {MOST_PARTS:,} parts. Split it.", code="TOO_LARGE")
         self._left = MOST_UNPACKED
         roots = self._relations("")
         self._path = next((path for kind, path in roots if kind == "officeDocument"), "word/document.xml")
@@ -92,7 +94,8 @@ class _Package:
         except KeyError:
             return None
         if info.flag_bits & 1:
-            raise ObjectFailed("The DOCX is protected by a password.", code="DOCX_ENCRYPTED")
+            message = "The DOCX is protected by a password. Save it without one, and upload it again."
+            raise ObjectFailed(message, code="DOCX_ENCRYPTED")
         # A ZIP may lie about a size; then zipfile stops at what was told, and finds the checksum wrong.
         self._left -= info.file_size
         if self._left < 0:
@@ -104,7 +107,8 @@ class _Package:
         root = etree.fromstring(self._zip.read(info), parser)
         if root.getroottree().docinfo.doctype:
             # No program writes one; it could only define entities that multiply.
-            raise ObjectFailed("The DOCX is broken: its XML has a document type declaration.", code="DOCX_BROKEN")
+            message = f"The DOCX is broken: its XML has a document type declaration. {SAVE_AGAIN}"
+            raise ObjectFailed(message, code="DOCX_BROKEN")
         return root
 
     def _relations(self, path: str) -> list[tuple[str, str]]:
@@ -231,6 +235,9 @@ class _Writer:
                 self._table(element)
             elif name == "AlternateContent":
                 self.blocks(_chosen(element))
+            elif name == "altChunk":
+                message = "The DOCX has another document inside. Open it in Word, which merges them, and save it again."
+                raise ObjectFailed(message, code="DOCX_EMBEDS")
             elif name and name not in _SKIPPED:
                 self.blocks(element)
 

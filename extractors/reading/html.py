@@ -1,23 +1,49 @@
 """HTML: everything that a reader of the page sees, in the order of the page, as Markdown.
 
-Deliberately no extractor of "main content": those guess, and lose what they guess wrong (docs/adr/0008). What is
+Deliberately no extractor of "main content": those guess, and lose what they guess wrong (docs/documents.md). What is
 left out is what a browser does not show: scripts, styles, templates, comments, hidden elements.
 """
 
 import codecs
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 from lxml import etree
 
 from domain.errors import ObjectFailed
 from extractors.reading.blocks import Blocks
-from extractors.reading.layout import Reading
+from extractors.reading.layout import SAVE_AGAIN, Reading
 
-_BOMS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+# The last is no mark: the first character of a page is < or white space, and a zero beside it tells UTF-16.
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (b"\x00", "utf-16-be"),
+)
 _CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
-_META: Final = re.compile(rb"<meta[^>]{0,300}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
+_META: Final = re.compile(
+    rb"(?:<meta[^>]{0,300}?charset|<\?xml[^>]{0,100}?encoding)\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE
+)
 _META_WITHIN: Final = 4_096
+# Pages name the smaller of two sets and use the larger, and browsers go by that (encoding.spec.whatwg.org).
+_AS_BROWSERS_DO: Final = {
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "tis-620": "cp874",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "big5": "big5hkscs",
+}
+# A page cannot name the first two in ASCII; the others are no character sets, and slow or not to be trusted.
+_NEVER_NAMED: Final = ("utf-16", "utf-32", "utf-7", "punycode", "idna", "unicode", "raw-unicode", "undefined")
+_NOT_WESTERN: Final = re.compile(rb"[\xa1-\xff]{4}")  # no Western word has so many letters with accents in a row
 _SPACES: Final = re.compile(r"[ \t\n\r\f\v]+")
 _AROUND_BREAKS: Final = re.compile(r" *\n *")
 _INVISIBLE: Final = re.compile(r"(?:^|[;\s])(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
@@ -122,35 +148,59 @@ _SHOWN_INPUTS: Final = frozenset({"", "text", "search", "email", "url", "tel", "
 
 
 def read(raw: bytes, content_type: str = "") -> Reading:
-    """Return the visible text, with the places of headings and code. Raises ObjectFailed (HTML_WITHOUT_TEXT)."""
+    """Return the visible text, with the places of headings and code.
+
+    Raises:
+        ObjectFailed: NOT_UTF8, HTML_BROKEN, HTML_WITHOUT_TEXT, TOO_LARGE.
+    """
     root = _parse(_decoded(raw, content_type))
     blocks = Blocks()
     if root is not None:
         title = _title(root)
         if title:
             blocks.heading(1, title)
-        _Walk(root, blocks).go()
+        # Where a page goes on after its end, the parser begins another.
+        for page in (root, *root.itersiblings()):
+            _Walk(page, blocks).go()
     reading = blocks.reading()
     if not reading.text.strip():
-        message = "The page has no text: what it shows is made by scripts, or pictures. Save it as it is shown."
+        message = "The HTML page has no text: what it shows is made by scripts, or pictures. Save it as it is shown."
         raise ObjectFailed(message, code="HTML_WITHOUT_TEXT")
     return reading
 
 
 def _decoded(raw: bytes, content_type: str) -> str:
-    """Decode as a browser does: by byte order mark, header, the page's own word, UTF-8, and at last by a guess."""
-    for bom, name in _BOMS:
-        if raw.startswith(bom):
-            return raw[len(bom) :].decode(name, "replace")
-    told = [found[1] for found in [_CHARSET.search(content_type)] if found]
-    told += [found[1].decode("ascii", "replace") for found in [_META.search(raw[:_META_WITHIN])] if found]
-    for name in (*told, "utf-8"):
-        try:
-            if codecs.lookup(name).name not in {"utf-16", "utf-7", "utf-32"}:  # a page cannot name those in ASCII
-                return raw.decode(name)
-        except (LookupError, ValueError):
-            continue
-    return raw.decode("cp1252", "replace")
+    """Decode a page, without a replacement character where bytes are wrong: the rest would be wrong, too."""
+    names = _names(raw, content_type)
+    for name in names:
+        with suppress(UnicodeDecodeError):
+            return raw.decode(name)
+    name = names[0].upper().removesuffix("-SIG")
+    message = f"The characters of the HTML page cannot be read as {name}. Save it as UTF-8, and upload that."
+    raise ObjectFailed(message, code="NOT_UTF8")
+
+
+def _names(raw: bytes, content_type: str) -> list[str]:
+    """Return what to decode by: what the first bytes say, or the header and the page, or a guess where it is safe."""
+    for mark, name in _MARKS:
+        if raw.startswith(mark):
+            return [name]
+    if raw[1:2] == b"\x00":
+        return ["utf-16-le"]
+    told = list(_told(raw, content_type))
+    if told:
+        return [*told, "utf-8"]
+    return ["utf-8"] if _NOT_WESTERN.search(raw) else ["utf-8", "cp1252"]
+
+
+def _told(raw: bytes, content_type: str) -> Iterator[str]:
+    """Yield what header and page say they are written in, as far as it is known."""
+    for found in (_CHARSET.search(content_type), _META.search(raw[:_META_WITHIN])):
+        name = "" if found is None else found[1] if isinstance(found[1], str) else found[1].decode("ascii", "replace")
+        with suppress(LookupError):
+            known = codecs.lookup(name).name
+            if not known.startswith(_NEVER_NAMED):
+                yield _AS_BROWSERS_DO.get(known, known)
 
 
 def _parse(text: str) -> Any:
@@ -158,10 +208,16 @@ def _parse(text: str) -> Any:
     shown = text.replace("\x00", "").replace(_BREAK, "").encode("utf-8", "replace")
     if not shown.strip():
         return None
-    root = etree.fromstring(shown, parser)
+    try:
+        root = etree.fromstring(shown, parser)
+    except etree.XMLSyntaxError as error:
+        if error.code == etree.ErrorTypes.ERR_NO_MEMORY:
+            raise MemoryError from error
+        raise
     fatal = parser.error_log.filter_from_fatals()
     if fatal:  # the parser stops there, and what follows would be lost without a word
-        raise ObjectFailed(f"The page cannot be read to its end: {fatal[0].message[:200]}", code="HTML_BROKEN")
+        why = fatal[0].message.partition(", use XML")[0][:200]  # the rest is for programmers
+        raise ObjectFailed(f"The HTML page cannot be read to its end: {why}. {SAVE_AGAIN}", code="HTML_BROKEN")
     return root
 
 

@@ -7,7 +7,8 @@ from typing import Any, Final
 from domain.errors import ObjectFailed
 
 MOST_CHARACTERS: Final = 20_000_000  # of text in one file; a thousand thick books have fewer pages than this
-MOST_BYTES: Final = 100 * 1024 * 1024  # of a file that is handed to a parser
+MOST_BYTES: Final = 100 * 1024 * 1024  # of a file
+SAVE_AGAIN: Final = "Save it anew with the program that made it, and upload that."
 
 
 @dataclass(frozen=True, slots=True)

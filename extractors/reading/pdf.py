@@ -8,18 +8,20 @@ import io
 import logging
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pypdf import PageObject, PdfReader, apply_configuration, get_configuration
 from pypdf.errors import DependencyError, LimitReachedError, PyPdfError
-from pypdf.generic import IndirectObject
+from pypdf.generic import ArrayObject, DictionaryObject, NameObject, PdfObject, StreamObject, create_string_object
 
 from domain.errors import ObjectFailed
-from extractors.reading.layout import Layout, Page, Reading, check_length, clean
+from extractors.reading.layout import SAVE_AGAIN, Layout, Page, Reading, check_length, clean
 
 MOST_PAGES: Final = 10_000
+_HEAD: Final = 1_024
 _MOST_NOTES: Final = 10_000  # on a page
 _MOST_PARENTS: Final = 20
+_MOST_UNKNOWN: Final = 10  # letters of a page; more are no bullets and logos, if they are also the half of it
 # Tighter than pypdf's own: text is small, and several of these may be held at once.
 _LIMITS: Final = get_configuration().with_overwrites(
     maximum_declared_stream_length=50_000_000,
@@ -67,16 +69,20 @@ def read(raw: bytes, _content_type: str = "") -> Reading:
         try:
             return _read(raw)
         except LimitReachedError as error:
-            raise ObjectFailed(f"The PDF is larger unpacked than is read: {error}", code="TOO_LARGE") from error
+            message = f"The PDF is larger unpacked than is read ({str(error).rstrip('.')}). Split it."
+            raise ObjectFailed(message, code="TOO_LARGE") from error
 
 
 def _read(raw: bytes) -> Reading:
+    if b"%PDF-" not in raw[:_HEAD]:
+        raise ObjectFailed("The file is said to be a PDF, and does not begin as one.", code="PDF_BROKEN")
     reader = PdfReader(io.BytesIO(raw))
     if reader.is_encrypted:
         _open(reader)
-    amount = len(reader.pages)
+    amount = _amount(reader)
     if amount > MOST_PAGES:
-        raise ObjectFailed(f"The PDF has {amount:,} pages; at most {MOST_PAGES:,} are read.", code="TOO_LARGE")
+        message = f"The PDF has {amount:,} pages; at most {MOST_PAGES:,} are read. Split it."
+        raise ObjectFailed(message, code="TOO_LARGE")
     texts: list[str] = []
     pages: list[Page] = []
     length = 0
@@ -88,7 +94,7 @@ def _read(raw: bytes) -> Reading:
         check_length(length)
     if not any(text.strip() for text in texts):
         message = (
-            f"None of the {amount} pages of the PDF has text; they are pictures, perhaps scans. "
+            f"No page of the PDF has text ({amount:,} in all); they are pictures, perhaps scans. "
             "Text in pictures is not recognised here: run the file through OCR, and upload it again."
         )
         raise ObjectFailed(message, code="PDF_WITHOUT_TEXT")
@@ -100,10 +106,25 @@ def _open(reader: PdfReader) -> None:
     try:
         opened = reader.decrypt("")
     except (DependencyError, PyPdfError, ValueError) as error:
-        raise ObjectFailed(f"The PDF is encrypted in a way that is not known: {error}", code="PDF_ENCRYPTED") from error
+        message = f"The PDF is encrypted in a way that is not known: {error}. Save it without, and upload it again."
+        raise ObjectFailed(message, code="PDF_ENCRYPTED") from error
     if not opened:
         message = "The PDF is protected by a password. Save it without one, and upload it again."
         raise ObjectFailed(message, code="PDF_ENCRYPTED")
+
+
+def _amount(reader: PdfReader) -> int:
+    """Return how many pages there are; pypdf passes over those that are gone, and the rest would move up."""
+    catalog = reader.root_object
+    if bool(catalog.get("/NeedsRendering")):
+        message = "The PDF is a dynamic form: its text is made when Acrobat opens it. Print it as PDF, and upload that."
+        raise ObjectFailed(message, code="PDF_WITHOUT_TEXT")
+    found = len(reader.pages)
+    told = cast("DictionaryObject", catalog["/Pages"]).get("/Count")
+    if isinstance(told, int) and found < told:
+        message = f"Of the {told:,} pages of the PDF only {found:,} are there. {SAVE_AGAIN}"
+        raise ObjectFailed(message, code="PDF_BROKEN")
+    return found
 
 
 def _text_of(page: PageObject, number: int) -> str:
@@ -111,45 +132,81 @@ def _text_of(page: PageObject, number: int) -> str:
     token = _listener.heard.set(heard)
     try:
         parts = [page.extract_text(), *_filled_in(page)]
-    except (LimitReachedError, MemoryError):
+        lost = heard.get("lost") or (None if any(parts) else heard.get("empty")) or _missing(page)
+    except (LimitReachedError, MemoryError, ObjectFailed):
         raise
     except Exception as error:
-        message = f"Page {number} of the PDF is broken: {type(error).__name__}: {str(error)[:200]}"
-        raise ObjectFailed(message, code="PDF_BROKEN") from error
+        why = f"{type(error).__name__}: {str(error)[:200]}".rstrip(": .")
+        raise ObjectFailed(f"Page {number} of the PDF is broken: {why}. {SAVE_AGAIN}", code="PDF_BROKEN") from error
     finally:
         _listener.heard.reset(token)
-    lost = heard.get("lost") or (None if any(parts) else heard.get("empty"))
     if lost is not None:
-        raise ObjectFailed(f"Page {number} of the PDF cannot be read whole: {lost}", code="PDF_BROKEN")
+        message = f"Page {number} of the PDF cannot be read whole: {lost.rstrip('.')}. {SAVE_AGAIN}"
+        raise ObjectFailed(message, code="PDF_BROKEN")
     # Form feeds part the pages, so there is none within a page.
-    return clean("\n".join(part for part in parts if part)).replace("\f", "\n")
+    text = clean("\n".join(part for part in parts if part)).replace("\f", "\n")
+    unknown = text.count("\ufffd")
+    if unknown > _MOST_UNKNOWN and unknown * 2 > len(text) - text.count("\n") - text.count(" "):
+        message = (
+            f"The fonts on page {number} of the PDF do not say which letters they draw. Run the file through OCR, "
+            "and upload it again."
+        )
+        raise ObjectFailed(message, code="PDF_WITHOUT_TEXT")
+    return text
+
+
+def _missing(page: PageObject) -> str | None:
+    """Return what is wrong when a piece of a page's content is not there; pypdf goes on without it."""
+    contents = page.get("/Contents")
+    if isinstance(contents, ArrayObject) and not all(isinstance(one.get_object(), StreamObject) for one in contents):
+        return "a piece of its content is missing"
+    return None
 
 
 def _filled_in(page: PageObject) -> Iterator[str]:
     """Yield what is written into form fields and into text notes: it is drawn apart from the page's own text."""
-    listed: Any = page["/Annots"].get_object() if "/Annots" in page else None
-    for reference in list(listed)[:_MOST_NOTES] if isinstance(listed, list) else []:
+    listed = _resolved(page.get("/Annots"))
+    notes = listed if isinstance(listed, ArrayObject) else ()
+    if len(notes) > _MOST_NOTES:
+        message = f"A page of the PDF has {len(notes):,} notes; at most {_MOST_NOTES:,} are read. Split it."
+        raise ObjectFailed(message, code="TOO_LARGE")
+    for reference in notes:
         one = reference.get_object()
-        if not isinstance(one, dict):
+        if not isinstance(one, DictionaryObject):
             continue
         kind = one.get("/Subtype")
-        value: Any = _field_value(one) if kind == "/Widget" else one.get("/Contents") if kind == "/FreeText" else None
-        if isinstance(value, IndirectObject):
-            value = value.get_object()
-        if isinstance(value, str) and not value.startswith("/"):  # a name, such as /Off, is a state and no text
-            yield value
+        value = _field_value(one) if kind == "/Widget" else one.get("/Contents") if kind == "/FreeText" else None
+        yield from _strings(_resolved(value))
 
 
-def _field_value(field: Any) -> Any:
+def _strings(value: PdfObject | None) -> Iterator[str]:
+    """Yield the texts of a value: one, several that were chosen, or a long one in a stream. A name is a state."""
+    if isinstance(value, ArrayObject):
+        for one in value:
+            if not isinstance(one := one.get_object(), ArrayObject):
+                yield from _strings(one)
+    elif isinstance(value, StreamObject):
+        yield from _strings(create_string_object(value.get_data()))
+    elif isinstance(value, bytes):
+        yield value.decode("latin-1")
+    elif isinstance(value, str) and not isinstance(value, NameObject):
+        yield value
+
+
+def _field_value(field: DictionaryObject) -> PdfObject | None:
     """Return the value of a form field, which a field of several places has in common with its siblings."""
     for _ in range(_MOST_PARENTS):
         if field.get("/FT") == "/Btn":
             return None
         if "/V" in field:
-            return field["/V"]
-        if "/Parent" not in field:
+            return field.get("/V")
+        above = _resolved(field.get("/Parent"))
+        if not isinstance(above, DictionaryObject):
             return None
-        field = field["/Parent"]
-        if not isinstance(field, dict):
-            return None
+        field = above
     return None
+
+
+def _resolved(value: Any) -> PdfObject | None:
+    found: PdfObject | None = None if value is None else value.get_object()
+    return found
