@@ -19,15 +19,20 @@ from extractors.text_embedding.models import Model, Precision
 from extractors.text_embedding.tokens import TextTokenizer
 from extractors.text_embedding.turns import Turns
 
-# Padded tokens of one forward pass. Enough to keep the cores busy and each expert's product large, few enough that
-# a layer of it takes less than a tenth of a second, after which queries can overtake.
-_TOKENS_AT_ONCE: Final = 1_024
-
 log = structlog.get_logger(__name__)
 
 
 class Network(Protocol):
-    """A model that turns token ids into unit vectors."""
+    """A model that turns token ids into unit vectors.
+
+    Attributes:
+        tokens_at_once: of one batch, at most. Enough to keep the cores busy and each expert's product large, few enough
+            that a layer of it takes no longer than about a tenth of a second, after which queries can overtake.
+        is_padding: whether a short text costs as much as the longest of its batch.
+    """
+
+    tokens_at_once: int
+    is_padding: bool
 
     def embed(self, batch: Sequence[Sequence[int]], pause: Callable[[], None] = ...) -> Tensor:
         """Return float32[B, D] for the token ids of B texts; a row does not depend on the other rows.
@@ -76,7 +81,7 @@ class Encoder:
         ids = self.tokenizer.encode(texts)
         vectors = np.empty((len(ids), self._model.width), dtype=np.float32)
         finished = 0
-        for batch in _batches([len(one) for one in ids]):
+        for batch in batches([len(one) for one in ids], self._network):
             with self._turns.taken(urgent=urgent):
                 embedded = self._network.embed([ids[index] for index in batch], _go_on if urgent else self._turns.pause)
             made = embedded.to("cpu", torch.float32).numpy()
@@ -117,13 +122,16 @@ def _go_on() -> None:
     """Let nobody else go first."""
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], network: Network) -> Iterator[list[int]]:
     """Yield the positions of texts that go through the network together: shortest first, like with like."""
     batch: list[int] = []
+    tokens = 0
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) + 1) * lengths[index] > _TOKENS_AT_ONCE:
+        tokens = (len(batch) + 1) * lengths[index] if network.is_padding else tokens + lengths[index]
+        if batch and tokens > network.tokens_at_once:
             yield batch
             batch = []
+            tokens = lengths[index]
         batch.append(index)
     if batch:
         yield batch

@@ -49,6 +49,8 @@ class HfEncoder:
             layer.register_forward_hook(lambda *_: self._pause())
         self._pad = int(config.get("pad_token_id") or 0)
         self._device = device
+        self.is_padding = True
+        self.tokens_at_once = 1_024
 
     @torch.inference_mode()
     def embed(self, batch: Sequence[Sequence[int]], pause: Callable[[], None] = lambda: None) -> Tensor:

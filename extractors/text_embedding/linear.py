@@ -24,6 +24,7 @@ _FEWEST_ROWS: Final = 16
 _MOST_ROWS: Final = 256
 _LARGEST: Final = 127.0
 _STEPS: Final = 255.0
+_HALF: Final = 128.0
 _TINY: Final = 1e-20  # a row of zeros has a scale, too
 
 
@@ -100,11 +101,11 @@ class Int8:
         lowest = filled.amin(dim=1, keepdim=True)
         scale = filled.amax(dim=1, keepdim=True).sub_(lowest).clamp_min_(_TINY).div_(_STEPS)
         shrink = scale.reciprocal()
-        whole = torch.addcmul(-lowest * shrink, filled, shrink).round_().to(torch.uint8)
+        whole = (filled * shrink).sub_(lowest * shrink + _HALF).round_().to(torch.int8)
         product: Tensor = torch.ops.onednn.qlinear_pointwise(
             whole, 1.0, 0, self._weight, self._scale, self._zero, None, 1.0, 0, torch.float32, "none", [], ""
         )
-        torch.addcmul(self._bias, product, scale, out=product).addcmul_(lowest, self._sums)
+        torch.addcmul(self._bias, product, scale, out=product).addcmul_(lowest + _HALF * scale, self._sums)
         return (torch.ops.aten.gelu_(product) if gelu else product)[: len(rows)]
 
 

@@ -151,6 +151,8 @@ class NomicMoe:
         self._layers = None if passing else [build.layer(number) for number in range(self.config.layers)]
         self._model_id = model_id
         self._device = device
+        self.is_padding = False
+        self.tokens_at_once = 2_048 if precision == "int8" else 1_024
 
     @property
     def layers(self) -> Iterable[Layer]:

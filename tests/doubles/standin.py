@@ -23,6 +23,9 @@ MAX_TOKENS = 512
 class StandinNetwork:
     """Token ids in, unit vectors out: the same for the same tokens, whatever the batch."""
 
+    tokens_at_once = 2_048
+    is_padding = False
+
     def __init__(self, _model_id: str, _folder: Path, _device: str) -> None:
         self._table = np.random.default_rng(7).standard_normal((8_192, WIDTH)).astype(np.float32)
 

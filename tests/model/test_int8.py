@@ -62,7 +62,7 @@ def test_a_product_keeps_rows_that_are_constant_zero_or_far_from_zero():
     exact, product = rows @ weight.T + bias, linear.prepare(weight, bias, "int8")(rows)
     reach = weight.abs().sum(dim=1).max() * (rows.amax(1) + 1)[:, None] / 127
     assert ((product - exact).abs() <= reach).all()
-    assert torch.equal(product[0], bias)
+    assert (product[0] - bias).abs().max() < 1e-12
 
 
 def test_a_network_that_lets_go_of_its_layers_computes_the_same(calm):

@@ -1,0 +1,1 @@
+"""Other runtimes of the same model, to compare with."""
