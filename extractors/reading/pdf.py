@@ -75,7 +75,9 @@ def read(raw: bytes, _content_type: str = "") -> Reading:
 
 def _read(raw: bytes) -> Reading:
     if b"%PDF-" not in raw[:_HEAD]:
-        raise ObjectFailed("The file is said to be a PDF, and does not begin as one.", code="PDF_BROKEN")
+        raise ObjectFailed(
+            "The file is said to be a PDF, and does not begin as one. Send it as what it is.", code="PDF_BROKEN"
+        )
     reader = PdfReader(io.BytesIO(raw))
     if reader.is_encrypted:
         _open(reader)

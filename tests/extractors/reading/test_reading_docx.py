@@ -1,5 +1,6 @@
 """DOCX: paragraphs and tables in order, headings in any language, and what other readers pass over."""
 
+import re
 import zipfile
 
 import docx
@@ -194,3 +195,41 @@ def test_a_broken_file_is_called_broken(raw):
 
 def test_a_document_without_text_says_so():
     assert failure(written_by_word(lambda document: None)).code == "DOCX_WITHOUT_TEXT"
+
+
+def test_a_document_inside_the_document_fails_it_as_its_text_would_be_left_out():
+    found = failure(word(p("Cover") + '<w:altChunk xmlns:r="http://r" r:id="r1"/>'))
+    assert found.code == "DOCX_EMBEDS"
+    assert "save it again" in found.message
+
+
+def test_parts_with_a_password_say_so():
+    raw = bytearray(word(p("x")))
+    for place in (found.start() for found in re.finditer(b"PK\x01\x02", bytes(raw))):
+        raw[place + 8] |= 1
+    assert failure(bytes(raw)).code == "DOCX_ENCRYPTED"
+
+
+def test_elements_nested_without_end_are_refused():
+    deep = "<w:sdt><w:sdtContent>" * 5_000 + p("x") + "</w:sdtContent></w:sdt>" * 5_000
+    assert failure(word(deep)).code == "DOCX_BROKEN"
+
+
+def test_notes_that_double_with_every_step_are_refused(monkeypatch):
+    monkeypatch.setattr("extractors.reading.layout.MOST_CHARACTERS", 10_000)
+    twice = '<w:footnoteReference w:id="{0}"/><w:footnoteReference w:id="{0}"/>'
+    notes = "".join(
+        f'<w:footnote w:id="{number}"><w:p><w:r><w:t>note</w:t>{twice.format(number + 1)}</w:r></w:p></w:footnote>'
+        for number in range(1, 40)
+    )
+    assert failure(word(f"<w:p><w:r>{twice.format(1)}</w:r></w:p>", footnotes=notes)).code == "TOO_LARGE"
+
+
+def test_nothing_outside_the_file_is_read(tmp_path):
+    (tmp_path / "secret").write_text("hunter2")
+    inclusion = f'<xi:include xmlns:xi="http://www.w3.org/2001/XInclude" href="file://{tmp_path}/secret" parse="text"/>'
+    assert read(word(inclusion + p("x"))).text == "x"
+    # The tests allow no connection; a document at an address is none that is there.
+    for away in (f'"../../../../../../../..{tmp_path}/secret"', '"http://127.0.0.1:1/x.xml" TargetMode="External"'):
+        main = f'<Relationships><Relationship Type="x/officeDocument" Target={away}/></Relationships>'
+        assert failure(zipped({"_rels/.rels": main, "word/other.xml": "<x/>"})).code == "DOCX_BROKEN"

@@ -73,6 +73,52 @@ def test_text_is_read_as_utf8_and_as_utf16_that_says_so():
     assert read("Grüße".encode("utf-16")) == Reading("Grüße")
 
 
+def test_line_ends_stay_as_they_are_for_positions_to_be_those_of_the_file():
+    assert read(b"a\r\n\r\nb\rc\n").text == "a\r\n\r\nb\rc\n"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "Привет, мир".encode("utf-16-le"),
+        "Hello, world".encode("utf-16-be"),
+        "Hello, world".encode("utf-32"),
+        bytes(range(32)) * 100,
+        b"\x00\x00\x00\x20ftypisom" + b"\x00" * 30,
+        "\ufeffHello".encode("utf-16-le") + b"x",
+        "Grüße".encode("latin-1"),
+        "こんにちは".encode("shift_jis"),
+    ],
+    ids=["UTF-16", "UTF-16 the other way", "UTF-32", "controls", "a film", "half a character", "Latin-1", "Shift JIS"],
+)
+def test_bytes_that_are_utf8_by_accident_or_not_at_all_are_no_text(raw):
+    with pytest.raises(ObjectFailed) as caught:
+        read(raw)
+    assert caught.value.code == "NOT_UTF8"
+    assert "Convert it" in caught.value.message
+
+
+def test_a_zero_and_a_control_character_do_not_make_a_text_binary():
+    assert read(b"Page one\x0cPage two, with a zero\x00 and \x1b[1mbold\x1b[0m").text.count("\x00") == 0
+
+
+def test_plain_text_is_as_long_as_any_other_text_at_most(monkeypatch):
+    monkeypatch.setattr("extractors.reading.layout.MOST_CHARACTERS", 10)
+    assert read(b"ten chars.").text == "ten chars."
+    with pytest.raises(ObjectFailed) as caught:
+        read(b"eleven char")
+    assert caught.value.code == "TOO_LARGE"
+
+
+@pytest.mark.parametrize("raw", [b"text", HTML, PDF, DOCX], ids=["text", "html", "pdf", "docx"])
+def test_a_file_of_more_bytes_than_are_read_is_refused_whatever_it_is(raw, monkeypatch):
+    monkeypatch.setattr("extractors.reading.MOST_BYTES", len(raw) - 1)
+    with pytest.raises(ObjectFailed) as caught:
+        read(raw)
+    assert caught.value.code == "TOO_LARGE"
+    assert "Split it" in caught.value.message
+
+
 def attempt(raw: bytes, declared: str, content_type: str) -> None:
     failed: ObjectFailed | None = None
     try:

@@ -128,3 +128,53 @@ def test_more_text_than_is_stored_is_refused(monkeypatch):
 
 def test_code_that_holds_fences_is_fenced_by_longer_ones():
     assert text_of("<pre>```\nx\n```</pre>") == "````\n```\nx\n```\n````"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "content_type"),
+    [
+        ("<html><meta charset=iso-8859-1>“Price” of 5 €", "cp1252", ""),
+        ("<html><meta charset=gb2312>朱镕基", "gbk", ""),
+        ("<html>Цена", "cp1251", "text/html; charset=windows-1251"),
+        ("<html><meta http-equiv='Content-Type' content='text/html; charset=shift_jis'>①日本語", "cp932", "text/html"),
+        ("<?xml version='1.0' encoding='koi8-r'?><html>Цена", "koi8-r", "application/xhtml+xml"),
+        ("<html>Привет, мир", "utf-16-le", ""),
+        ("<html>Привет, мир", "utf-16-be", "text/html; charset=utf-16"),
+        ("<html><meta charset=utf-16le>plain", "ascii", ""),
+        (r"<html>C:\new", "ascii", "text/html; charset=unicode_escape"),
+        ("<html>a-b", "ascii", "text/html; charset=punycode"),
+    ],
+)
+def test_names_of_encodings_mean_what_they_mean_to_browsers(text, encoding, content_type):
+    assert read(text.encode(encoding), "text", content_type).text == text.rpartition(">")[2]
+
+
+@pytest.mark.parametrize(
+    ("raw", "content_type"),
+    [
+        ('<html><meta charset="utf-8">Grüße aus Köln'.encode() + b"\xff", ""),
+        (b"\xef\xbb\xbf<html>a\xffb", ""),
+        ("\ufeff<html>abc".encode("utf-16-le") + b"x", ""),
+        ("<html>日本語のページ".encode("shift_jis"), ""),
+        ("<html>日本語のページ".encode("euc-jp"), "text/html"),
+        ("<html>Цена".encode("cp1251"), "text/html; charset=no-such-thing"),
+    ],
+    ids=["a wrong byte", "a wrong byte after a mark", "half a character", "Shift JIS", "EUC-JP", "Cyrillic"],
+)
+def test_characters_that_would_come_out_wrong_fail_the_page(raw, content_type):
+    with pytest.raises(ObjectFailed) as caught:
+        read(raw, "text", content_type)
+    assert caught.value.code == "NOT_UTF8"
+    assert "Save it as UTF-8" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<html><body>one</body></html>two<p>three",
+        "<!doctype html><html><body>one</body></html>\n<div>two</div><p>three</p>",
+        "<html><body>one</body></html><html><body>two<p>three</body></html>",
+    ],
+)
+def test_what_stands_after_the_end_of_a_page_is_read_as_browsers_show_it(page):
+    assert read(page.encode()).text == "one\n\ntwo\n\nthree"

@@ -121,3 +121,79 @@ def test_pages_that_lead_back_to_themselves_end():
 def test_fields_that_are_their_own_parents_end():
     raw = pdf("Fine", extra="/Annots [6 0 R]", more=[b"<< /Subtype /Widget /FT /Tx /Parent 6 0 R >>"])
     assert read(raw, "pdf").text == "Fine"
+
+
+@pytest.mark.parametrize(
+    ("whole", "damaged"),
+    [
+        (b"/Kids [4 0 R 6 0 R 8 0 R]", b"/Kids [4 0 R 77 0 R 8 0 R]"),
+        (b"/Kids [4 0 R 6 0 R 8 0 R]", b"/Kids [4 0 R 3 0 R 8 0 R]"),
+        (b"/Kids [4 0 R 6 0 R 8 0 R]", b"/Kids [4 0 R (x) 8 0 R]"),
+        (b"/Count 3", b"/Count 9"),
+    ],
+    ids=["gone", "no page", "a string", "fewer than are counted"],
+)
+def test_a_page_that_is_gone_fails_the_file_as_all_after_it_would_have_wrong_numbers(whole, damaged):
+    raw = pdf("First.", "Second.", "Third.")
+    assert whole in raw
+    found = failure(raw.replace(whole, damaged))
+    assert found.code == "PDF_BROKEN"
+    assert "are there" in found.message
+
+
+def test_a_page_of_whose_content_a_piece_is_missing_fails_the_file():
+    raw = pdf("First.", "Second.").replace(b"/Contents 7 0 R", b"/Contents [7 0 R 99 0 R]")
+    assert "Page 2" in failure(raw).message
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("(/etc/hosts)", "/etc/hosts"),
+        ("[(red) (blue)]", "red\nblue"),
+        ("7 0 R", "long, in a stream"),
+        ("<FEFF006B00F6006C006E>", "köln"),
+        ("[6 0 R [(deep)] (shown)]", "shown"),
+    ],
+    ids=["with a slash", "several", "stream", "UTF-16", "in itself"],
+)
+def test_whatever_form_the_value_of_a_field_has_it_is_read(value, text):
+    field = f"<< /Type /Annot /Subtype /Widget /FT /Tx /V {value} >>".encode()
+    raw = pdf("A form", extra="/Annots [6 0 R]", more=[field, stream(b"long, in a stream")])
+    assert read(raw, "pdf").text == f"A form\n{text}"
+
+
+def test_more_notes_than_are_read_are_refused_and_not_cut(monkeypatch):
+    monkeypatch.setattr(reader, "_MOST_NOTES", 2)
+    raw = pdf("x", extra="/Annots [6 0 R 6 0 R 6 0 R]", more=[b"<< /Subtype /FreeText /Contents (note) >>"])
+    assert failure(raw).code == "TOO_LARGE"
+
+
+def test_letters_that_no_font_explains_are_no_text_and_a_few_of_them_are():
+    unexplained = pdf("All of these letters").replace(b"/F1 3 0 R", b"/F9 3 0 R")
+    found = failure(unexplained)
+    assert found.code == "PDF_WITHOUT_TEXT"
+    assert "page 1" in found.message
+    assert "\ufffd" in read(pdf("Bullet", "And a page").replace(b"/F1 3 0 R", b"/F9 3 0 R", 1), "pdf").text
+
+
+def test_a_form_that_only_acrobat_draws_says_how_to_get_its_text():
+    raw = pdf("Please wait...").replace(b"/Type /Catalog", b"/Type /Catalog /NeedsRendering true")
+    found = failure(raw)
+    assert found.code == "PDF_WITHOUT_TEXT"
+    assert "Print it" in found.message
+
+
+def test_bombs_end_with_a_reason():
+    form = b"/Type /XObject /Subtype /Form /BBox [0 0 9 9] /Resources << /XObject << /X %d 0 R >> >>"
+    doubling = [stream(b"/X Do /X Do", (form % (7 + level)).decode()) for level in range(30)]
+    raw = pdf("x", resources="/XObject << /X 6 0 R >>", after=b" /X Do", more=[*doubling, stream(b"")])
+    assert "Page 1" in failure(raw).message
+    twice = zlib.compress(zlib.compress(b" " * 100_000_000))
+    packed = pdf("x", more=[stream(twice, "/Filter [/FlateDecode /FlateDecode]")])
+    assert failure(packed.replace(b"/Contents 5 0 R", b"/Contents 6 0 R")).code == "TOO_LARGE"
+    assert failure(pdf("x", extra="/Annots 6 0 R", more=[b"[" * 100_000])).code == "PDF_BROKEN"
+
+
+def test_a_file_of_another_kind_that_is_said_to_be_a_pdf_is_told_so():
+    assert "does not begin as one" in failure(b"Plain text.").message
