@@ -3,8 +3,8 @@
 python -m benchmarks.engine [FOLDER] [--peer-b PYTHON] [--rounds N] [--json FILE]
 
 FOLDER holds a checkpoint; without one a seeded checkpoint of the real size is made (2 GB). Texts are token ids drawn at
-random, so what is measured is the network, not the tokenizer. Peer A: benchmarks/peers/eager.py. Peer B, if a Python with
-llama-cpp-python is named: benchmarks/peers/llama_cpp.py.
+random, so what is measured is the network, not the tokenizer. Peer A: benchmarks/peers/eager.py. Peer B, if a Python
+with llama-cpp-python is named: benchmarks/peers/llama_cpp.py.
 """
 
 import argparse
@@ -176,7 +176,10 @@ def memory(folder: Path, precision: str) -> str:
     command = [sys.executable, "-c", MEMORY, str(folder), precision]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split(maxsplit=4)
     loaded, highest, _, peak = (float(one) for one in told[:4])
-    return f"{loaded:,.0f} MB loaded, {highest:,.0f} at most while loading, {peak:,.0f} at most while embedding; {told[4].strip()}"
+    return (
+        f"{loaded:,.0f} MB loaded, {highest:,.0f} at most while loading, {peak:,.0f} at most while embedding; "
+        f"{told[4].strip()}"
+    )
 
 
 def growth(folder: Path, counts: Sequence[int]) -> list[tuple[int, float]]:
