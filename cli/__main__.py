@@ -1,5 +1,6 @@
 """The command `openpeek`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,23 @@ Data = Annotated[
 
 
 ModelName = Annotated[str, typer.Argument(help="A repository, an inference name or an alias.")]
+
+
+Size = Annotated[int | None, typer.Option(min=1, help="Instead of the default, or of what --full says.")]
+
+
+class Task(StrEnum):
+    """What texts are to be found as."""
+
+    DOCUMENT = "document"
+    QUERY = "query"
+
+
+class Arithmetic(StrEnum):
+    """What the model computes in."""
+
+    FP32 = "fp32"
+    INT8 = "int8"
 
 
 def _settings(data: Path | None = None) -> Settings:
@@ -145,6 +163,35 @@ def create_org(name: Annotated[str, typer.Argument(help="Name of the organizatio
         database.close()
 
 
+@app.command()
+def embed(
+    model_id: Annotated[str, typer.Option("--model", help="A known model, or a folder with one.")],
+    source: Annotated[Path, typer.Option("--input", help='A file with one {"text": "…"} on each line.')],
+    target: Annotated[Path, typer.Option("--output", help="The .npy file: float32 [n, dimensions], in input order.")],
+    task: Annotated[Task, typer.Option(help="Which of the model's prefixes stands before each text.")] = Task.DOCUMENT,
+    dimensions: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="1 to the model's width, which is the default. Nomic trained its model for 256 or more."
+        ),
+    ] = None,
+    precision: Annotated[
+        Arithmetic, typer.Option(help="int8 is about 2.5 times as fast, and says what it costs.")
+    ] = Arithmetic.FP32,
+    *,
+    truncate: Annotated[
+        bool, typer.Option("--truncate/--reject", help="Cut texts that are too long, or refuse the file.")
+    ] = False,
+    data: Data = None,
+) -> None:
+    """Turn a file of texts into a file of vectors, without a server."""
+    with wiring.told():
+        from cli.embed import Order, run  # noqa: PLC0415
+
+        order = Order(model_id, source, target, task is Task.QUERY, dimensions, precision.value, truncate)
+        run(_settings(data), order)
+
+
 @model.command("list")
 def list_models(data: Data = None) -> None:
     """List the known models, and which weights are on this machine."""
@@ -195,6 +242,29 @@ def verify_model(
 
         if not verify(_settings(data).models_folder, Wanted(name, folder, device, scifact)):
             raise typer.Exit(1)
+
+
+@model.command("synthesize")
+def synthesize_model(
+    folder: Annotated[Path, typer.Argument(help="Where it is put; a folder that is not there yet.")],
+    seed: Annotated[int, typer.Option(min=0, help="The same seed and sizes give the same bytes.")] = 1,
+    *,
+    full: Annotated[
+        bool, typer.Option("--full", help="As large as the published model: 475 M weights, 1.9 GB.")
+    ] = False,
+    layers: Size = None,
+    width: Size = None,
+    heads: Size = None,
+    inner: Size = None,
+    experts: Size = None,
+    vocabulary: Size = None,
+) -> None:
+    """Make a checkpoint with random weights in the layout of nomic-embed-text-v2-moe, to measure or to try things."""
+    with wiring.told():
+        from cli.synthesis import make  # noqa: PLC0415
+
+        sizes = {"layers": layers, "width": width, "heads": heads, "inner": inner, "experts": experts}
+        make(folder, seed, is_full=full, sizes={**sizes, "vocabulary": vocabulary})
 
 
 @model.command("pull")

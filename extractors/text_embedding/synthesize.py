@@ -1,14 +1,21 @@
 """Making a seeded checkpoint in the real layout, for tests and benchmarks: same names, same keys, no meaning."""
 
 import json
+import math
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tokenizers import Regex, Tokenizer, normalizers
 from tokenizers.models import Unigram
 
-from extractors.text_embedding import xlm_roberta
+from domain.errors import Invalid, WeightsBroken
+from extractors.text_embedding import nomic_config, xlm_roberta
 from extractors.text_embedding.weights import CONFIG, TOKENIZER, WEIGHTS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PIECES: Final = (
     "▁", "▁the", "▁a", "▁of", "▁and", "▁to", "▁search", "▁document", "▁query", "_", ":", "ing", "er", "es", "en",
@@ -47,33 +54,52 @@ def synthesize(
         words: a file with the real vocabulary, see `xlm_roberta`; None makes do with a small one.
         deviation: of all weights, such as the 0.02 that training starts from; None draws them so large that every part
             of the network shows in the vectors, which also makes them sensitive to the last bit of a number.
+
+    Raises:
+        Invalid: the sizes do not go together, or there is no room for the weights.
     """
     import torch  # noqa: PLC0415 - `save_tokenizer` does not need it
     from safetensors.torch import save_file  # noqa: PLC0415
 
-    from extractors.text_embedding.nomic_config import layout, read  # noqa: PLC0415
-
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = save_tokenizer(folder, words)
+    if vocabulary is not None and vocabulary < tokenizer.get_vocab_size():
+        raise Invalid(f"The tokenizer has {tokenizer.get_vocab_size()} words; the vocabulary must hold as many.")
     sizes = {"n_layer": layers, "n_embd": width, "n_head": heads, "n_inner": inner, "num_experts": experts}
     config = {**_config(), **sizes, "vocab_size": vocabulary or tokenizer.get_vocab_size()}
     (folder / CONFIG).write_text(json.dumps(config, indent=2))
+    shapes = _layout(folder)
+    needed, free = 4 * sum(math.prod(shape) for shape in shapes.values()), shutil.disk_usage(folder).free
+    if needed > free:
+        place = folder.resolve().parent
+        raise Invalid(f"The weights take {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free in {place}.")
     generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for name, shape in layout(read("synthesized", folder)).items():
-        drawn = torch.randn(shape, generator=generator)
-        if "norm" in name or name.startswith("emb_ln"):
-            tensors[name] = drawn.mul_(0.1).add_(1.0 if name.endswith("weight") else 0.0)
-        elif deviation is not None:
-            tensors[name] = drawn.mul_(deviation)
-        elif "router" in name:
-            tensors[name] = drawn.mul_(0.5)
-        elif name.endswith(("fc1.weight", ".w1")):
-            tensors[name] = drawn.mul_(2 * shape[-1] ** -0.5)
-        else:
-            tensors[name] = drawn.mul_(0.2 if name.endswith("bias") else shape[-1] ** -0.5)
+    tensors = {
+        name: _scaled(name, torch.randn(shape, generator=generator), deviation) for name, shape in shapes.items()
+    }
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     return folder
+
+
+def _scaled(name: str, drawn: "Tensor", deviation: float | None) -> "Tensor":
+    """Return a tensor of the checkpoint, made in place of one that was drawn with deviation 1."""
+    if "norm" in name or name.startswith("emb_ln"):
+        return drawn.mul_(0.1).add_(1.0 if name.endswith("weight") else 0.0)
+    if deviation is not None:
+        return drawn.mul_(deviation)
+    if "router" in name:
+        return drawn.mul_(0.5)
+    if name.endswith(("fc1.weight", ".w1")):
+        return drawn.mul_(2 * drawn.shape[-1] ** -0.5)
+    return drawn.mul_(0.2 if name.endswith("bias") else drawn.shape[-1] ** -0.5)
+
+
+def _layout(folder: Path) -> Mapping[str, tuple[int, ...]]:
+    """Return the shape of every tensor that the config in a folder asks for."""
+    try:
+        return nomic_config.layout(nomic_config.read("synthesized", folder))
+    except WeightsBroken as error:
+        raise Invalid(f"These sizes do not go together: {error.details['problem']}") from error
 
 
 def save_tokenizer(folder: Path, words: Path | None = None) -> Tokenizer:
