@@ -176,7 +176,7 @@ def embed(
         ),
     ] = None,
     precision: Annotated[
-        Arithmetic, typer.Option(help="int8 is about 2.5 times as fast, and says what it costs.")
+        Arithmetic, typer.Option(help="int8 is faster, takes less memory, and says what it costs.")
     ] = Arithmetic.FP32,
     *,
     truncate: Annotated[

@@ -341,13 +341,14 @@ def _tell(console: Console, order: Order, engine: Engine, counted: _Counted, sec
     texts, tokens = len(counted.tokens), sum(counted.tokens)
     dimensions = order.dimensions or engine.model.width
     task = "queries" if order.is_query else "documents"
-    rate = f"{tokens / max(seconds, 1e-3):,.0f} tokens/s"
-    console.print(Text(f"{order.target}: float32 [{texts:,}, {dimensions}], {task} of {engine.model.model_id}."))
-    console.print(Text(f"{tokens:,} tokens in {seconds:,.1f} s, loading included ({rate}, {order.precision})."))
+    lines = [
+        f"{order.target}: float32 [{texts:,}, {dimensions}], {task} of {engine.model.model_id}.",
+        f"{tokens:,} tokens in {seconds:,.1f} s, loading included: {tokens / seconds:,.0f} tokens/s, {order.precision}.",
+    ]
     if counted.cut:
-        console.print(
-            Text(f"Texts that were cut: {counted.cut:,}; {counted.lost:,} of their tokens were not read.", "yellow")
-        )
+        lines.append(f"Texts that were cut: {counted.cut:,}; {counted.lost:,} of their tokens were not read.")
     loss = engine.loss()
     if loss is not None:
-        console.print(Text(f"int8 against fp32, measured on this model: {loss}."))
+        lines.append(f"int8 against fp32, measured on this model: {loss}.")
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
