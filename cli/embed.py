@@ -343,7 +343,7 @@ def _tell(console: Console, order: Order, engine: Engine, counted: _Counted, sec
     task = "queries" if order.is_query else "documents"
     lines = [
         f"{order.target}: float32 [{texts:,}, {dimensions}], {task} of {engine.model.model_id}.",
-        f"{tokens:,} tokens in {seconds:,.1f} s, loading included: {tokens / seconds:,.0f} tokens/s, {order.precision}.",
+        f"{tokens:,} tokens in {seconds:,.1f} s with loading, {tokens / seconds:,.0f} tokens/s, {order.precision}.",
     ]
     if counted.cut:
         lines.append(f"Texts that were cut: {counted.cut:,}; {counted.lost:,} of their tokens were not read.")
