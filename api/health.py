@@ -27,8 +27,8 @@ def is_alive() -> Response:
 @plain.get("/readyz")
 def is_ready(services: ServicesNow) -> Response:
     """Say whether requests can be served; parts that are away are named."""
-    parts = examine(services)
-    ready = parts["metadata"] is None
+    parts = {**examine(services), "preload": services.preloading()}
+    ready = parts["metadata"] is None and parts["preload"] is None
     body = {"status": "OK" if all(value is None for value in parts.values()) else "DEGRADED", "parts": _said(parts)}
     return reply(body, status=200 if ready else 503)
 

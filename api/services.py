@@ -1,5 +1,6 @@
 """What the API has in hand: the stores, the models, and what it was told at the start."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from extractors.contract import ModelHome
@@ -16,6 +17,7 @@ class Services:
         pepper: under which API keys are hashed.
         blob_secret: which signs the URLs of the folder blob store.
         lease_ms: how long a worker may go on without knowing that something was deleted.
+        preloading: says why requests should not come yet, or None when they may.
     """
 
     storage: Storage
@@ -24,3 +26,4 @@ class Services:
     blob_secret: bytes
     public_url: str
     lease_ms: int = LEASE_SECONDS * 1000
+    preloading: Callable[[], str | None] = lambda: None

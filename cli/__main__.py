@@ -57,6 +57,10 @@ def _settings(data: Path | None = None) -> Settings:
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on.")] = 8000,
+    *,
+    preload: Annotated[
+        bool, typer.Option("--preload", help="Load models at the start; /readyz answers 503 until they are.")
+    ] = False,
     data: Data = None,
 ) -> None:
     """Serve the API; without OPENPEEK_QUEUE_URL the workers run in this process too."""
@@ -64,7 +68,7 @@ def serve(
         found = _settings(data)
         from cli.serve import serve as run  # noqa: PLC0415 - `--help` needs no server
 
-        run(found, host, port)
+        run(found, host, port, preload=preload)
 
 
 @app.command()

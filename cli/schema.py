@@ -31,12 +31,12 @@ def current(database: Database) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
-def upgrade(database: Database) -> None:
-    """Bring the schema to what the code needs; does nothing when it is."""
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Bring the schema to a revision, by default what the code needs; does nothing when it is."""
     with database.engine.begin() as connection:
         config = _config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
 
 
 def prepare(database: Database) -> None:

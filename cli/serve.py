@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from api.app import create_app
 from api.health import examine
 from cli import logs, secrets, wiring
+from cli.preload import Preload
 from cli.settings import Settings
 from cli.wiring import House
 from workers.loop import WorkLoop
@@ -19,8 +20,15 @@ from workers.loop import WorkLoop
 log = structlog.get_logger(__name__)
 
 
-def serve(settings: Settings, host: str, port: int) -> None:
-    """Serve until told to stop."""
+def serve(settings: Settings, host: str, port: int, *, preload: bool = False) -> None:
+    """Serve until told to stop.
+
+    Args:
+        settings: what the operator said.
+        host: address to listen on.
+        port: to listen on; 0 takes any.
+        preload: load models now, and say not to be ready until then.
+    """
     logs.configure()
     public_url = settings.public_url or f"http://{'127.0.0.1' if host in {'0.0.0.0', '::'} else host}:{port}"  # noqa: S104
     house = wiring.build(settings, public_url=public_url)
@@ -28,7 +36,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
         key = secrets.ensure_admin_key(house.storage.database, settings, house.secrets, host)
         path = secrets.write_credentials(settings.data, public_url, key)
         _announce(house, public_url, key if settings.admin_api_key is None else None, path)
-        app = application(house, public_url)
+        app = application(house, public_url, preload=preload)
         server = uvicorn.Server(
             uvicorn.Config(app, host, port, log_config=None, access_log=False, timeout_graceful_shutdown=15)
         )
@@ -43,8 +51,9 @@ def serve(settings: Settings, host: str, port: int) -> None:
         house.close()
 
 
-def application(house: House, public_url: str) -> FastAPI:
+def application(house: House, public_url: str, *, preload: bool = False) -> FastAPI:
     """Return the application of a house, which starts and stops the house's threads."""
+    models = Preload(house.storage.database, house.models) if preload else None
     loop: WorkLoop | None = house.embedded_loop()
 
     @asynccontextmanager
@@ -52,11 +61,16 @@ def application(house: House, public_url: str) -> FastAPI:
         house.relay.start()
         if loop is not None:
             loop.start()
+        if models is not None:
+            models.start()
         yield
+        if models is not None:
+            models.stop()
         if loop is not None:
             loop.stop()
 
-    return create_app(house.services(public_url), lifespan=running)
+    services = house.services(public_url) if models is None else house.services(public_url, models.state)
+    return create_app(services, lifespan=running)
 
 
 def _announce(house: House, url: str, key: str | None, credentials: Path) -> None:

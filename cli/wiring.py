@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +46,8 @@ class House:
         """How long a claim holds."""
         return int(self.settings.lease_seconds * 1000)
 
-    def services(self, public_url: str) -> Services:
-        """Return what the API needs."""
+    def services(self, public_url: str, preloading: Callable[[], str | None] = lambda: None) -> Services:
+        """Return what the API needs; ``preloading`` says why it should not be asked yet."""
         return Services(
             storage=self.storage,
             models=self.models,
@@ -55,6 +55,7 @@ class House:
             blob_secret=self.secrets.blob_secret,
             public_url=public_url,
             lease_ms=self.lease_ms,
+            preloading=preloading,
         )
 
     def runtime(self) -> Runtime:

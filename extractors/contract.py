@@ -72,11 +72,16 @@ class Extraction:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A vector index that a collection of this extractor has."""
+    """A vector index that a collection of this extractor has.
+
+    Attributes:
+        prefix: what stands before each text when it is embedded.
+    """
 
     spec: VectorSpec
     description: str
     distance: str = "cosine"
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)

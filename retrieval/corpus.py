@@ -34,7 +34,7 @@ class LiveCorpus:
 
     Attributes:
         extractor_of: gives the configured extractor of a collection, whose model embeds the queries.
-        internal: turns a row into what is shown under ``_internal``.
+        internal: turns a row and its collection into what is shown under ``_internal``.
         timings: milliseconds spent on embedding queries, in the index and with rows, added up.
     """
 
@@ -42,7 +42,7 @@ class LiveCorpus:
     scope: Scope
     rows: Sequence[CollectionRow]
     extractor_of: Callable[[CollectionRow], Extractor]
-    internal: Callable[[DocumentRow], Fields]
+    internal: Callable[[DocumentRow, CollectionRow], Fields]
     timings: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -166,7 +166,8 @@ class LiveCorpus:
             self.timings[what] = self.timings.get(what, 0.0) + (time.perf_counter() - began) * 1000
 
     def _document(self, row: DocumentRow, score: float | None) -> Document:
-        return Document(row.id, row.collection_id, row.fields, self.internal(row), score)
+        collection = next(one for one in self.rows if one.id == row.collection_id)
+        return Document(row.id, row.collection_id, row.fields, self.internal(row, collection), score)
 
 
 def _comparable(spec: VectorSpec) -> VectorSpec:

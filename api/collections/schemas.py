@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from api.bodies import Body
-from api.replies import moment, without_none
+from api.replies import moment
 from domain.json_types import Json
 from storage.tables.collections import CollectionRow
 
@@ -103,17 +103,7 @@ def view(row: CollectionRow, document_count: int) -> dict[str, Any]:
         "input_schema": row.input_schema,
         "output_schema": row.output_schema,
         "vector_indexes": vector_indexes(row),
-        "model": without_none(
-            {
-                "model_id": row.model_id,
-                "revision": row.revision,
-                "weights_sha256": row.weights_sha256,
-                "tokenizer_sha256": row.tokenizer_sha256,
-                "dimensions": row.dimensions,
-                "precision": row.precision,
-            }
-        )
-        or None,
+        "model": row.model,
         "document_count": document_count,
         "metadata": row.settings.get("metadata") or {},
         "enabled": row.enabled,

@@ -140,6 +140,7 @@ def _row(
         inference_name=output.spec.inference_name if output else None,
         dimensions=output.spec.dimensions if output else None,
         precision=output.spec.precision if output else None,
+        document_prefix=output.prefix if output else None,
         revision=identity.revision if identity else None,
         weights_sha256=identity.weights_sha256 if identity else None,
         tokenizer_sha256=identity.tokenizer_sha256 if identity else None,

@@ -98,11 +98,9 @@ def _shown(
     session: Session, here: Inside, collection: CollectionRow, rows: Sequence[DocumentRow], *, with_vectors: bool
 ) -> list[dict[str, Any]]:
     if not with_vectors or collection.feature_uri is None:
-        return [view(row) for row in rows]
+        return [view(row, collection) for row in rows]
     full = vectors.find(session, [row.vector_key for row in rows if row.vector_key])
     extractor = registry.configure(collection.extractor_name, collection.parameters, here.services.models)
     name = collection.inference_name or ""
-    return [
-        view(row, {name: extractor.fit(full[row.vector_key][None, :])[0].tolist()} if row.vector_key in full else {})
-        for row in rows
-    ]
+    fitted = {key: extractor.fit(vector[None, :])[0].tolist() for key, vector in full.items()}
+    return [view(row, collection, {name: fitted[row.vector_key]} if row.vector_key in fitted else {}) for row in rows]

@@ -158,7 +158,7 @@ class TextEmbedding:
             self._dimensions,
             self._parameters.precision,
         )
-        return Output(spec, f"Text vectors of {self._model.model_id}")
+        return Output(spec, f"Text vectors of {self._model.model_id}", prefix=self._model.document_prefix)
 
     def identity(self) -> ModelIdentity | None:
         """Return which weights would embed. Raises WeightsMissing, WeightsBroken."""

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from domain.documents import Scope
 from domain.features import FeatureURI, VectorSpec
+from domain.json_types import Fields
 from storage.database import JsonColumn, JsonList, JsonObject, Row
 from storage.tables.paging import Page, PageRequest, page
 from storage.tables.scoped import NamedRow, add_named, living, require_named, within
@@ -51,6 +52,7 @@ class CollectionRow(NamedRow, Row):
     tokenizer_sha256: Mapped[str | None] = mapped_column(String(64))
     dimensions: Mapped[int | None] = mapped_column(Integer)
     precision: Mapped[str | None] = mapped_column(String(10))
+    document_prefix: Mapped[str | None] = mapped_column(Text)
 
     @property
     def extractor_id(self) -> str:
@@ -71,6 +73,20 @@ class CollectionRow(NamedRow, Row):
             return None
         precision = self.precision or "fp32"
         return VectorSpec(self.model_id, self.inference_name, self.revision, self.dimensions, precision)
+
+    @property
+    def model(self) -> Fields | None:
+        """Everything that decides its vectors, as far as it is known, or None if it has none."""
+        known: Fields = {
+            "model_id": self.model_id,
+            "revision": self.revision,
+            "weights_sha256": self.weights_sha256,
+            "tokenizer_sha256": self.tokenizer_sha256,
+            "document_prefix": self.document_prefix,
+            "precision": self.precision,
+            "dimensions": self.dimensions,
+        }
+        return {key: value for key, value in known.items() if value is not None} or None
 
     def source_ids(self, kind: str) -> list[str]:
         """Return the ids of the buckets or collections this one reads; empty for the other kind."""
@@ -126,11 +142,11 @@ def bind_model(session: Session, collection_id: str, revision: str, weights_sha2
 
 
 def models_in_use(session: Session) -> list[CollectionRow]:
-    """Return one living collection per distinct model, extractor and parameters, for health checks."""
+    """Return one living collection for every model, revision and precision in use."""
     statement = select(CollectionRow).where(CollectionRow.state == "active", CollectionRow.model_id.is_not(None))
-    seen: dict[tuple[str | None, str | None], CollectionRow] = {}
+    seen: dict[tuple[str | None, str | None, str | None], CollectionRow] = {}
     for row in session.scalars(statement):
-        seen.setdefault((row.model_id, row.revision), row)
+        seen.setdefault((row.model_id, row.revision, row.precision), row)
     return list(seen.values())
 
 

@@ -1,10 +1,10 @@
 """`openpeek embed` and `openpeek model synthesize`, as a user meets them, on a real small checkpoint."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -20,6 +20,7 @@ from extractors.text_embedding import folders, weights
 from extractors.text_embedding.engine import Engine
 from extractors.text_embedding.synthesize import synthesize
 
+ROOT = Path(__file__).parents[2]
 WIDTH = 64
 
 
@@ -185,21 +186,17 @@ def test_stopped_in_the_middle_it_leaves_what_was_there_before(model, place, sto
         b"".join(orjson.dumps({"text": f"{number} " + "word " * 90}) + b"\n" for number in range(60_000))
     )
     (place / "out.npy").write_bytes(b"former")
-    command = [sys.executable, "-m", "cli", "embed", "--model", str(model), "--input", "in.jsonl", "--output"]
-    with subprocess.Popen([*command, "out.npy"], stderr=subprocess.PIPE, text=True, env=_environment()) as process:
+    files = ["--input", str(place / "in.jsonl"), "--output", str(place / "out.npy")]
+    command = [sys.executable, "-m", "cli", "embed", "--model", str(model), *files]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         deadline = time.monotonic() + 60
         while not list(place.glob(".out.npy.*")) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(stop)
         _, said = process.communicate(timeout=60)
-    assert process.returncode == embed.INTERRUPTED
-    assert said.strip() == "Interrupted. Nothing was written."
+    assert (process.returncode, said.strip()) == (embed.INTERRUPTED, "Interrupted. Nothing was written.")
     assert sorted(path.name for path in place.iterdir()) == ["in.jsonl", "out.npy"]
     assert (place / "out.npy").read_bytes() == b"former"
-
-
-def _environment():
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 @given(st.lists(st.integers(1, 9_000), max_size=60))

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import inspect, text
 
 from cli import schema, settings, wiring
 from cli.settings import SettingsWrong
 from storage.database import Database
+from storage.tables import collections
 from tests.services.fixtures import postgres_server  # noqa: F401 - a fixture
 from tests.services.ports import free_port
 
@@ -83,7 +85,7 @@ def test_a_schema_behind_the_code_is_named_on_postgresql(postgres_server, tmp_pa
     assert postgres_server.password not in done.stderr
     assert run("migrate", OPENPEEK_DATA=str(tmp_path), OPENPEEK_DATABASE_URL=url).returncode == 0
     again = run("migrate", OPENPEEK_DATA=str(tmp_path), OPENPEEK_DATABASE_URL=url)
-    assert "is at 0001" in again.stdout
+    assert f"is at {schema.head()}" in again.stdout
 
 
 def test_sqlite_migrates_itself_and_a_second_time_does_nothing(tmp_path):
@@ -91,6 +93,29 @@ def test_sqlite_migrates_itself_and_a_second_time_does_nothing(tmp_path):
     schema.prepare(database)
     assert schema.current(database) == schema.head()
     schema.prepare(database)
+    database.close()
+
+
+def test_a_database_of_the_first_schema_keeps_its_rows_when_it_moves_on(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    schema.upgrade(database, "0001")
+    row = {
+        "id": "col_1", "organization_id": "org", "namespace_id": "ns", "name": "old", "source": "{}", "enabled": True,
+        "extractor_name": "text_extractor", "extractor_version": "v1", "state": "active", "created_at": 1,
+        "updated_at": 1, "include_all_source_fields": False, "model_id": "m/m", "revision": "r" * 40,
+        **dict.fromkeys(("parameters", "input_mappings", "input_schema", "output_schema", "settings"), "{}"),
+        "field_passthrough": "[]",
+    }  # fmt: skip
+    with database.engine.begin() as connection:
+        names = {column["name"] for column in inspect(connection).get_columns("collections")}
+        given = {key: value for key, value in row.items() if key in names}
+        columns, values = ", ".join(given), ", ".join(f":{name}" for name in given)
+        connection.execute(text(f"INSERT INTO collections ({columns}) VALUES ({values})"), given)
+    schema.prepare(database)
+    with database.reading() as session:
+        kept = collections.get(session, "col_1")
+        assert kept.model == {"model_id": "m/m", "revision": "r" * 40}
+        assert kept.document_prefix is None
     database.close()
 
 

@@ -128,6 +128,16 @@ def test_weights_that_arrive_late_let_the_waiting_batch_go_on(peek: Api, topolog
     assert done["status"] == "COMPLETED"
     assert done["failed_objects"] == []
     shown = peek.ok("GET", "/collections/parts")
-    assert len(shown["model"]["weights_sha256"]) == 64
+    model_of_it = shown["model"]
+    assert len(model_of_it["weights_sha256"]) == len(model_of_it["tokenizer_sha256"]) == 64
+    assert {key: model_of_it[key] for key in ("model_id", "document_prefix", "precision", "dimensions")} == {
+        "model_id": model,
+        "document_prefix": "search_document: ",
+        "precision": "fp32",
+        "dimensions": 256,
+    }
+    listed = peek.ok("POST", "/collections/parts/documents/list", {})["results"]
+    assert [one["_internal"]["model"] for one in listed] == [model_of_it] * 2
+    assert peek.search("experts take turns")[0]["_internal"]["model"] == model_of_it
     assert shown["vector_indexes"][0]["feature_uri"] == "mixpeek://text_extractor@v1/nomic_embed_v2_moe_v1"
     assert peek.search("experts take turns")[0]["text"] == "experts take turns"
