@@ -10,7 +10,7 @@ from api.replies import reply, without_none
 from domain.errors import Invalid, NotFound
 from extractors.contract import ModelHome
 from extractors.text_embedding import cards, models, weights
-from extractors.text_embedding.engine import choose
+from extractors.text_embedding.engine import Engine, choose
 from extractors.text_embedding.models import Model
 from retrieval.companions import stages_of_vectors
 
@@ -55,9 +55,27 @@ def _shown(model: Model, home: ModelHome) -> dict[str, Any]:
                 "how_to_get": how_to_get(model, home),
             }
         ),
+        "int8": _int8(model, home),
         "feature_extractors": [str(cards.feature_uri(model)).rpartition("/")[0].removeprefix("mixpeek://")],
         "retriever_stages": stages_of_vectors(),
         "collection_body": cards.collection_body(model),
+    }
+
+
+def _int8(model: Model, home: ModelHome) -> dict[str, Any] | None:
+    """Return what int8 costs, measured when this process loaded the model so; None where it has not."""
+    engine = Engine(model, home, "int8")
+    refusal, loss = engine.refusal(), engine.loss()
+    if refusal is not None:
+        return {"status": "REFUSED", "reason": refusal}
+    if loss is None:
+        return None
+    return {
+        "status": "WARNING" if loss.is_much else "OK",
+        "mean_cosine_loss": loss.mean,
+        "worst_cosine_loss": loss.worst,
+        "nearest_ten_overlap": loss.overlap,
+        "texts": loss.texts,
     }
 
 

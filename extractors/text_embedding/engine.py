@@ -89,8 +89,18 @@ class Engine:
 
     def loss(self) -> "Loss | None":
         """Return what int8 costs this model, as measured when it was loaded; None in fp32, or if it is not loaded."""
-        found = _encoders.get(self._key()) if self.home.server is None else None
+        found = self._loaded()
         return None if found is None or isinstance(found, WeightsBroken) else found.loss
+
+    def refusal(self) -> str | None:
+        """Return why this process refused to load it; None if it did not, or was not asked to."""
+        found = self._loaded()
+        return str(found.details["problem"]) if isinstance(found, WeightsBroken) else None
+
+    def _loaded(self) -> "Encoder | WeightsBroken | None":
+        if self.home.server is not None or not weights.is_here(self.model, self.home):
+            return None
+        return _encoders.get(self._key())
 
     def _theirs(self, revision: str) -> ModelIdentity:
         tokenizer = weights.sha256(self._tokenizer_folder() / weights.TOKENIZER)

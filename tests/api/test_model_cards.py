@@ -8,8 +8,11 @@ from urllib.parse import quote
 import pytest
 
 from api.model_cards import how_to_get
-from extractors.text_embedding import cards, models
-from extractors.text_embedding.models import NOMIC
+from domain.errors import WeightsBroken
+from extractors.text_embedding import calibration, cards, models
+from extractors.text_embedding import engine as engine_module
+from extractors.text_embedding.engine import Engine
+from extractors.text_embedding.models import MINILM, NOMIC
 from storage.embeddings import HttpEmbeddings
 
 PUBLISHED = [model for model in models.all_known() if model.family != "plugin"]
@@ -55,6 +58,29 @@ def test_a_model_is_found_by_any_of_its_names_slash_or_no_slash(anonymous, name)
     assert shown["retriever_stages"] == ["feature_search"]
     assert shown["feature_extractors"] == ["text_extractor@v1"]
     assert all(score["source"] for score in shown["scores"])
+
+
+def test_what_int8_costs_is_shown_once_it_has_been_measured(anonymous, house, monkeypatch):
+    engine = Engine(MINILM, house.models, "int8")
+    monkeypatch.setattr(engine_module, "_encoders", {})
+    assert anonymous(f"/{MINILM.model_id}")["int8"] is None
+    engine.load()
+    shown = anonymous(f"/{MINILM.model_id}")["int8"]
+    assert shown["status"] == "OK"
+    assert 0 < shown["mean_cosine_loss"] < 2e-3
+    assert shown["mean_cosine_loss"] <= shown["worst_cosine_loss"]
+    assert shown["nearest_ten_overlap"] > 0.95
+    assert shown["texts"] > 50
+
+
+def test_int8_that_was_refused_is_shown_with_the_figures(anonymous, house, monkeypatch):
+    monkeypatch.setattr(engine_module, "_encoders", {})
+    monkeypatch.setattr(calibration, "REFUSE_ABOVE", 1e-6)
+    with pytest.raises(WeightsBroken):
+        Engine(MINILM, house.models, "int8").load()
+    shown = anonymous(f"/{MINILM.model_id}")["int8"]
+    assert shown["status"] == "REFUSED"
+    assert "mean of 1 - cosine" in shown["reason"]
 
 
 def test_what_is_at_hand_is_told_without_naming_a_folder_of_the_server(anonymous, house):
