@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's own abbreviation
 
+from extractors.text_embedding import passes
 from extractors.text_embedding.models import Precision
+from extractors.text_embedding.passes import Whole
 
 # Rows come in multiples of this: kernels like it, one is made for every number of rows that is met (a millisecond
 # or two), and no number is so small that another kind of kernel would be chosen.
@@ -22,9 +24,8 @@ _USUAL_ROWS: Final = 256
 # How many rows a plain product takes at once: see `multiply`.
 _FEWEST_ROWS: Final = 16
 _MOST_ROWS: Final = 256
-_LARGEST: Final = 127.0
-_STEPS: Final = 255.0
-_HALF: Final = 128.0
+# Rows that a feed-forward part takes at once in float32: what lies between its products then stays in the cache.
+_ROWS_IN_CACHE: Final = 512
 _TINY: Final = 1e-20  # a row of zeros has a scale, too
 
 
@@ -88,25 +89,32 @@ class Int8:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._scale = weight.abs().amax(dim=1).clamp_min_(_TINY).div_(_LARGEST)
+        self._scale = weight.abs().amax(dim=1).clamp_min_(_TINY).div_(passes.LARGEST)
         whole = (weight / self._scale[:, None]).round_().to(torch.int8)
         self._weight = torch.ops.onednn.qlinear_prepack(whole.contiguous(), None)
         self._zero = torch.zeros(len(weight), dtype=torch.int32)
-        self._sums = whole.sum(dim=1, dtype=torch.int32) * self._scale
-        self._bias = torch.zeros(len(weight)) if bias is None else bias
+        self._sums = (whole.sum(dim=1, dtype=torch.int32) * self._scale).numpy()
+        self._bias = (torch.zeros(len(weight)) if bias is None else bias).numpy()
 
     def __call__(self, rows: Tensor, *, gelu: bool = False) -> Tensor:
         """Return float32[T, N]."""
-        filled = in_tiles(rows)
-        lowest = filled.amin(dim=1, keepdim=True)
-        scale = filled.amax(dim=1, keepdim=True).sub_(lowest).clamp_min_(_TINY).div_(_STEPS)
-        shrink = scale.reciprocal()
-        whole = (filled * shrink).sub_(lowest * shrink + _HALF).round_().to(torch.int8)
-        product: Tensor = torch.ops.onednn.qlinear_pointwise(
-            whole, 1.0, 0, self._weight, self._scale, self._zero, None, 1.0, 0, torch.float32, "none", [], ""
-        )
-        torch.addcmul(self._bias, product, scale, out=product).addcmul_(lowest + _HALF * scale, self._sums)
+        product = self.of_whole(passes.whole(in_tiles(rows)))
         return (torch.ops.aten.gelu_(product) if gelu else product)[: len(rows)]
+
+    def of_whole(self, rows: Whole) -> Tensor:
+        """Return float32[T, N]; T is a multiple of the tile."""
+        return passes.finish(self._multiply(rows), rows, self._sums, self._bias)
+
+    def for_next(self, rows: Whole) -> Whole:
+        """Return the GELU of the product, T rows of N numbers, as another product takes it."""
+        return passes.finish_for_next(self._multiply(rows), rows, self._sums, self._bias)
+
+    def _multiply(self, rows: Whole) -> Tensor:
+        """Return float32[T, N], the product of the whole numbers alone, scaled by row of the weight."""
+        product: Tensor = torch.ops.onednn.qlinear_pointwise(
+            rows.numbers, 1.0, 0, self._weight, self._scale, self._zero, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return product
 
 
 class Plain:
@@ -120,6 +128,13 @@ class Plain:
         """Return float32[T, N]."""
         product = multiply(rows, self._weight, self._bias)
         return F.gelu(product) if gelu else product
+
+
+def feed_forward(first: Linear, second: Linear, rows: Tensor) -> Tensor:
+    """Return float32[T, N], the second product of the exact GELU (erf, not tanh) of the first."""
+    if isinstance(first, Int8) and isinstance(second, Int8):
+        return second.of_whole(first.for_next(passes.whole(in_tiles(rows))))[: len(rows)]
+    return torch.cat([second(first(some, gelu=True)) for some in torch.split(rows, _ROWS_IN_CACHE)])
 
 
 def in_tiles(rows: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Final
 
 import torch
 from torch import Tensor
@@ -19,13 +18,10 @@ from torch.nn import functional as F  # noqa: N812 - the field's own abbreviatio
 
 from domain.errors import WeightsBroken
 from extractors.text_embedding.checkpoint import Checkpoint
-from extractors.text_embedding.linear import TILE, Linear, prepare
+from extractors.text_embedding.linear import TILE, Linear, feed_forward, prepare
 from extractors.text_embedding.models import Precision
 from extractors.text_embedding.nomic_config import Config, layout, read
 from extractors.text_embedding.weights import WEIGHTS, check_layout, read_header
-
-# Rows that a feed-forward part takes at once: what lies between its two products then stays in the cache.
-_ROWS_IN_CACHE: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +39,14 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class FeedForward:
-    """Two products with the exact GELU (erf, not tanh) between them."""
+    """Two products with the exact GELU between them."""
 
     first: Linear
     second: Linear
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Return float32[T, D] for float32[T, D]."""
-        return torch.cat([self.second(self.first(rows, gelu=True)) for rows in torch.split(hidden, _ROWS_IN_CACHE)])
+        return feed_forward(self.first, self.second, hidden)
 
 
 @dataclass(frozen=True, slots=True)
